@@ -1,0 +1,157 @@
+"""``NAME.edge/``: one folder with every artifact of a model, checked by hash and never half written.
+
+``bundle.json`` lists every file with its size and sha256, ``bundle.json.sha256`` seals
+``bundle.json`` itself (``sha256sum -c`` reads it). A new bundle is built in a hidden sibling
+folder, flushed to disk and exchanged with the old one in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from edgekit import atomic
+from edgekit.errors import BundleError, RuntimeUnavailableError
+from edgekit.manifest import SCHEMA_VERSION, Artifact, FileEntry, Manifest
+
+__all__ = ["Bundle", "hash_file", "seal", "writing"]
+
+_MANIFEST = "bundle.json"
+_SEAL = "bundle.json.sha256"
+_REBUILD = "Build the bundle again with edgekit compress or edgekit export, or copy it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: every file was present, of the recorded size and of the recorded hash."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Open and verify a bundle.
+
+        Raises:
+            BundleError: not a bundle, from another schema version, truncated, or any file is
+                missing or differs from its recorded hash.
+        """
+        atomic.recover(path)
+        if not (path / _MANIFEST).is_file():
+            what = "no such bundle" if not path.exists() else f"not a bundle: it has no {_MANIFEST}"
+            raise BundleError(what, where=str(path), fix="Give the path of a NAME.edge folder")
+        raw = (path / _MANIFEST).read_bytes()
+        manifest = _parse(raw, path)
+        _check_seal(raw, path)
+        for entry in _entries(manifest):
+            _check_file(path, entry)
+        return cls(path, manifest)
+
+    def file(self, artifact: Artifact) -> Path:
+        """The file that a runtime loads for ``artifact``."""
+        return self.path / artifact.files[0].path
+
+    def selected(self, runtime: str | None = None) -> Artifact:
+        """The artifact chosen for ``runtime``, or the fastest choice of all runtimes.
+
+        Raises:
+            RuntimeUnavailableError: the bundle has nothing selected for that runtime.
+        """
+        chosen = {d.runtime: self.manifest.artifact(d.selected) for d in self.manifest.decisions}
+        if runtime is None and chosen:
+            return next(iter(chosen.values()))
+        if runtime is None or runtime not in chosen:
+            has = ", ".join(chosen) or "no runtime"
+            raise RuntimeUnavailableError(
+                f"holds nothing for runtime {runtime!r}, only for {has}",
+                where=str(self.path),
+                fix="Choose one of those, or export the model again with --runtime",
+            )
+        return chosen[runtime]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A fresh folder that becomes the bundle ``path`` when the block ends without an error.
+
+    The block puts every file in place and ends with :func:`seal`. Until then, and whenever the
+    process dies, an existing bundle at ``path`` stays as it was.
+
+    Raises:
+        OutputError: ``path`` cannot be written, or exists and is not a bundle.
+    """
+    with atomic.replaced_folder(path, expect=_MANIFEST) as folder:
+        yield folder
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write ``bundle.json`` and its seal as the last files of ``folder``."""
+    raw = (manifest.model_dump_json(indent=1) + "\n").encode()
+    (folder / _MANIFEST).write_bytes(raw)
+    digest = hashlib.sha256(raw).hexdigest()
+    (folder / _SEAL).write_text(f"{digest}  {_MANIFEST}\n")
+
+
+def hash_file(folder: Path, path: Path) -> FileEntry:
+    """The manifest entry of ``path``, a file inside ``folder``."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    relative = path.relative_to(folder).as_posix()
+    return FileEntry(path=relative, sha256=digest, size=path.stat().st_size)
+
+
+def _parse(raw: bytes, path: Path) -> Manifest:
+    where = str(path / _MANIFEST)
+    try:
+        data = json.loads(raw)
+    except ValueError as error:
+        raise BundleError("is damaged: not valid JSON", where=where, fix=_REBUILD) from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"has schema version {version}, this edgekit reads up to {SCHEMA_VERSION}",
+            where=where,
+            fix="Upgrade edgekit: pip install -U edgekit",
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "top level"
+        what = f"is damaged: {place}: {first['msg']}"
+        raise BundleError(what, where=where, fix=_REBUILD) from error
+
+
+def _check_seal(raw: bytes, path: Path) -> None:
+    seal_path = path / _SEAL
+    if not seal_path.is_file():
+        raise BundleError("is missing", where=str(seal_path), fix=_REBUILD)
+    if seal_path.read_bytes() != f"{hashlib.sha256(raw).hexdigest()}  {_MANIFEST}\n".encode():
+        what = f"does not match its seal {_SEAL}: one of the two was changed"
+        raise BundleError(what, where=str(path / _MANIFEST), fix=_REBUILD)
+
+
+def _entries(manifest: Manifest) -> Iterator[FileEntry]:
+    for artifact in manifest.artifacts:
+        yield from artifact.files
+    yield from manifest.extras
+
+
+def _check_file(path: Path, entry: FileEntry) -> None:
+    relative = PurePosixPath(entry.path)
+    file = path / relative
+    if relative.is_absolute() or ".." in relative.parts or file.is_symlink():
+        raise BundleError("points outside the bundle", where=str(file), fix=_REBUILD)
+    if not file.is_file():
+        raise BundleError("is missing", where=str(file), fix=_REBUILD)
+    if file.stat().st_size != entry.size:
+        what = f"has {file.stat().st_size} bytes, recorded were {entry.size}"
+        raise BundleError(what, where=str(file), fix=_REBUILD)
+    if hash_file(path, file).sha256 != entry.sha256:
+        raise BundleError("was changed: its sha256 differs", where=str(file), fix=_REBUILD)

@@ -1,0 +1,120 @@
+"""Errors that a user can mend.
+
+Every expected failure is an :class:`EdgekitError`. Its message is one line built from three typed
+fields: *where* it happened, *what* happened and *how to mend it*. The command line prints that
+line and exits with :attr:`EdgekitError.exit_code`; it never shows a traceback unless ``--debug``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BundleError",
+    "CalibrationError",
+    "EdgekitError",
+    "ExportError",
+    "GateError",
+    "ModelReferenceError",
+    "OutputError",
+    "RecipeError",
+    "RuntimeUnavailableError",
+    "SpecError",
+    "UnsupportedOperatorError",
+    "WorkloadError",
+    "nearest",
+]
+
+
+class EdgekitError(Exception):
+    """An expected failure, told in one line.
+
+    Args:
+        what: what went wrong, without a final full stop.
+        where: the file, model, tensor or option that it went wrong in.
+        fix: how to mend it, as an imperative sentence without a final full stop.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.what = _one_line(what)
+        self.where = _one_line(where) if where else None
+        self.fix = _one_line(fix) if fix else None
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}. {self.fix}." if self.fix else f"{head}."
+
+
+class GateError(EdgekitError):
+    """The work ran but failed a gate (accuracy, verification): exit code 1, not bad input."""
+
+    exit_code = 1
+
+
+class SpecError(EdgekitError):
+    """A tensor does not fit the declared name, dtype or shape."""
+
+
+class ModelReferenceError(EdgekitError):
+    """A MODEL argument cannot be resolved or loaded."""
+
+
+class WorkloadError(EdgekitError):
+    """A workload is incomplete or its own code raised."""
+
+
+class RecipeError(EdgekitError):
+    """A recipe is unknown, malformed or has a key that no pass knows."""
+
+
+class CalibrationError(EdgekitError):
+    """Calibration data is empty, not finite or does not fit the model."""
+
+
+class ExportError(EdgekitError):
+    """A model cannot be exported to the wanted format."""
+
+
+class UnsupportedOperatorError(ExportError):
+    """An operator has no counterpart in the target format.
+
+    Args:
+        operator: the operator's name in the source framework.
+        module: dotted path of the module that produced it, empty if unknown.
+        target: the format that lacks it.
+    """
+
+    def __init__(self, operator: str, module: str, target: str) -> None:
+        self.operator = operator
+        self.module = module
+        super().__init__(
+            f"operator {operator} has no {target} counterpart",
+            where=f"module {module}" if module else None,
+            fix="Rewrite that module with supported operators or leave that runtime out",
+        )
+
+
+class BundleError(EdgekitError):
+    """A bundle is damaged, from another schema version or not a bundle at all."""
+
+
+class RuntimeUnavailableError(EdgekitError):
+    """A runtime is unknown or cannot be used on this machine."""
+
+
+class OutputError(EdgekitError):
+    """A result cannot be written where it was asked for."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word closest to ``word``, or None when nothing is close."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).removesuffix(".")

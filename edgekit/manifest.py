@@ -1,0 +1,166 @@
+"""``bundle.json``: what a bundle holds and what was measured on it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgekit.machine import Machine
+from edgekit.profile.samples import Samples
+from edgekit.spec import TensorSpec
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Accuracy",
+    "Artifact",
+    "Decision",
+    "Fidelity",
+    "FileEntry",
+    "Manifest",
+    "Spec",
+    "Verification",
+]
+
+SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Spec(_Record):
+    """A :class:`~edgekit.spec.TensorSpec` on disk."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    @property
+    def tensor(self) -> TensorSpec:
+        return TensorSpec(self.name, self.dtype, self.shape)
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> Spec:
+        return cls(name=spec.name, dtype=spec.dtype, shape=spec.shape)
+
+
+class FileEntry(_Record):
+    """One file of the bundle. ``path`` is relative to the bundle, with forward slashes."""
+
+    path: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class Artifact(_Record):
+    """One deployable form of the model.
+
+    Attributes:
+        id: unique in the bundle, e.g. ``openvino-int8``.
+        runtime: the runtime that loads it.
+        precision: ``fp32``, ``int8``, ...
+        format: ``onnx``, ``openvino-ir`` or ``tensorrt-engine``.
+        files: every file it consists of; the first is the one to load.
+        target: device it was built for when it is tied to one (``sm89``), else None.
+        opset: ONNX opset of the graph it was made from.
+    """
+
+    id: str
+    runtime: str
+    precision: str
+    format: Literal["onnx", "openvino-ir", "tensorrt-engine"]
+    files: tuple[FileEntry, ...] = Field(min_length=1)
+    target: str | None = None
+    opset: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(entry.size for entry in self.files)
+
+
+class Fidelity(_Record):
+    """How close one output tensor is to the reference, over all verification samples.
+
+    Attributes:
+        max_abs: largest absolute difference.
+        sqnr_db: 10 log10(signal power / error power); infinite for an exact match.
+        cosine: mean cosine similarity of a sample's flattened output to its reference.
+        argmax_agreement: share of positions whose largest entry along the last axis is the same;
+            None where the output is not a score over several classes.
+    """
+
+    max_abs: float
+    sqnr_db: float
+    cosine: float
+    argmax_agreement: float | None
+
+
+class Verification(_Record):
+    """An artifact compared with the original model on the same samples.
+
+    Attributes:
+        artifact: id of the artifact.
+        samples: how many samples were compared.
+        outputs: one :class:`Fidelity` an output tensor.
+        passed: whether every output is inside the gate for its precision.
+        reason: what failed or why it was not run; empty when it passed.
+        ran: False when this machine cannot run the artifact (an engine for an absent GPU).
+    """
+
+    artifact: str
+    samples: int
+    outputs: dict[str, Fidelity]
+    passed: bool
+    reason: str = ""
+    ran: bool = True
+
+
+class Accuracy(_Record):
+    """The workload's metric: of the original and of each artifact that was evaluated."""
+
+    metric: str
+    higher_is_better: bool
+    reference: float
+    artifacts: dict[str, float]
+
+
+class Decision(_Record):
+    """Which artifact a runtime gets, and why each other one was not chosen."""
+
+    runtime: str
+    selected: str
+    reason: str
+    rejected: dict[str, str]
+
+
+class Manifest(_Record):
+    """Everything ``bundle.json`` says."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    created: str
+    inputs: tuple[Spec, ...]
+    outputs: tuple[Spec, ...]
+    artifacts: tuple[Artifact, ...]
+    extras: tuple[FileEntry, ...] = ()
+    labels: str | None = None
+    reference: str | None = None
+    source: str = ""
+    recipe: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    accuracy: Accuracy | None = None
+    verification: tuple[Verification, ...] = ()
+    latency: tuple[Samples, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+    machine: Machine
+
+    def artifact(self, identity: str) -> Artifact:
+        """The artifact of that id (KeyError when there is none)."""
+        for artifact in self.artifacts:
+            if artifact.id == identity:
+                return artifact
+        raise KeyError(identity)

@@ -1,0 +1,113 @@
+"""What only the user knows about a model: its data, its metric, its shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from edgekit.errors import WorkloadError
+from edgekit.spec import Feeds, Outputs
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Evaluate", "Metric", "Predict", "Workload"]
+
+Predict: TypeAlias = Callable[[Feeds], Outputs]
+Evaluate: TypeAlias = Callable[[Predict], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The figure that decides whether a compressed model is still good enough.
+
+    Attributes:
+        name: the key of this metric in what ``Workload.evaluate`` returns.
+        higher_is_better: the direction of "better".
+    """
+
+    name: str
+    higher_is_better: bool = True
+
+    def drop(self, reference: float, value: float) -> float:
+        """How much worse ``value`` is than ``reference`` (negative when it is better)."""
+        return reference - value if self.higher_is_better else value - reference
+
+
+@dataclass(slots=True)
+class Workload:
+    """A model together with everything needed to compress, check and measure it.
+
+    Attributes:
+        name: name of the model, used for the bundle and the server.
+        model: the trained ``torch.nn.Module``, or the path of an ONNX file.
+        example_inputs: one example call, ``{input name: tensor or array}`` in the order of
+            ``forward``'s parameters. The names become the names of the exported inputs.
+        output_names: names of the model's outputs, in order.
+        dynamic_shapes: ``{input name: {axis: dimension name}}``; by default axis 0 of every
+            input is the dynamic dimension ``batch``.
+        calibration: a function returning a fresh iterable of feeds (``{input: array}``) that
+            represent the data the model will see. It is read once a pass and never held in memory.
+        evaluate: ``evaluate(predict) -> {metric: value}``, where ``predict(feeds) -> outputs``
+            is any runtime. The same function judges PyTorch and every artifact.
+        metric: which of the figures ``evaluate`` returns decides.
+        labels: class names, one an output index, shipped with the bundle.
+        finetune: ``finetune(model, epochs)`` trains the module in place.
+    """
+
+    name: str
+    model: torch.nn.Module | Path
+    example_inputs: Mapping[str, Any]
+    calibration: Callable[[], Iterable[Feeds]]
+    output_names: Sequence[str] = ("output",)
+    dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None
+    evaluate: Evaluate | None = None
+    metric: Metric | None = None
+    labels: Sequence[str] = ()
+    finetune: Callable[[torch.nn.Module, int], None] | None = None
+    description: str = field(default="")
+
+    def __post_init__(self) -> None:
+        where = f"workload {self.name!r}"
+        if not self.example_inputs:
+            raise WorkloadError(
+                "example_inputs is empty",
+                where=where,
+                fix="Give one example array for each input, {name: array}",
+            )
+        if (self.evaluate is None) != (self.metric is None):
+            raise WorkloadError(
+                "evaluate and metric must be given together",
+                where=where,
+                fix="Set metric=Metric('name') to one of the figures that evaluate returns",
+            )
+
+    @property
+    def dynamic(self) -> dict[str, dict[int, str]]:
+        """The dynamic axes of every input: declared, or axis 0 as ``batch``."""
+        if self.dynamic_shapes is not None:
+            return {
+                name: dict(self.dynamic_shapes.get(name, {})) for name in self.example_inputs
+            }
+        return {name: {0: "batch"} for name in self.example_inputs}
+
+    def score(self, predict: Predict) -> float:
+        """Run :attr:`evaluate` with ``predict`` and pick the deciding metric.
+
+        Raises:
+            WorkloadError: ``evaluate`` raised, or returned no finite value of that name.
+        """
+        where = f"workload {self.name!r}, evaluate"
+        if self.evaluate is None or self.metric is None:
+            raise WorkloadError("no metric is defined", where=where, fix="Set evaluate and metric")
+        figures = self.evaluate(predict)
+        value = figures.get(self.metric.name)
+        if value is None or value != value or value in (float("inf"), float("-inf")):
+            raise WorkloadError(
+                f"returned {dict(figures)!r}, without a finite {self.metric.name!r}",
+                where=where,
+                fix=f"Return {{{self.metric.name!r}: value}}",
+            )
+        return float(value)
