@@ -1,4 +1,4 @@
-"""``NAME.edge/``: one folder with every artifact of a model, checked by hash and never half written.
+"""``NAME.edge/``: one folder with every artifact of a model, hashed and never half written.
 
 ``bundle.json`` lists every file with its size and sha256, ``bundle.json.sha256`` seals
 ``bundle.json`` itself (``sha256sum -c`` reads it). A new bundle is built in a hidden sibling

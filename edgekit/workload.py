@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class Workload:
             input is the dynamic dimension ``batch``.
         calibration: a function returning a fresh iterable of feeds (``{input: array}``) that
             represent the data the model will see. It is read once a pass and never held in memory.
+            Needed by the passes that quantize activations.
         evaluate: ``evaluate(predict) -> {metric: value}``, where ``predict(feeds) -> outputs``
             is any runtime. The same function judges PyTorch and every artifact.
         metric: which of the figures ``evaluate`` returns decides.
@@ -60,7 +62,7 @@ class Workload:
     name: str
     model: torch.nn.Module | Path
     example_inputs: Mapping[str, Any]
-    calibration: Callable[[], Iterable[Feeds]]
+    calibration: Callable[[], Iterable[Feeds]] | None = None
     output_names: Sequence[str] = ("output",)
     dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None
     evaluate: Evaluate | None = None
@@ -88,9 +90,7 @@ class Workload:
     def dynamic(self) -> dict[str, dict[int, str]]:
         """The dynamic axes of every input: declared, or axis 0 as ``batch``."""
         if self.dynamic_shapes is not None:
-            return {
-                name: dict(self.dynamic_shapes.get(name, {})) for name in self.example_inputs
-            }
+            return {name: dict(self.dynamic_shapes.get(name, {})) for name in self.example_inputs}
         return {name: {0: "batch"} for name in self.example_inputs}
 
     def score(self, predict: Predict) -> float:
@@ -104,7 +104,7 @@ class Workload:
             raise WorkloadError("no metric is defined", where=where, fix="Set evaluate and metric")
         figures = self.evaluate(predict)
         value = figures.get(self.metric.name)
-        if value is None or value != value or value in (float("inf"), float("-inf")):
+        if value is None or not math.isfinite(value):
             raise WorkloadError(
                 f"returned {dict(figures)!r}, without a finite {self.metric.name!r}",
                 where=where,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from edgekit.errors import RuntimeUnavailableError, nearest
 from edgekit.runtimes.base import Runtime, RuntimeStatus, Session, SessionOptions
+
+from edgekit.errors import RuntimeUnavailableError, nearest
 
 __all__ = ["Runtime", "RuntimeStatus", "Session", "SessionOptions", "get", "names", "require"]
 

@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 
 from edgekit.errors import RuntimeUnavailableError
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 from edgekit.spec import Feeds, Outputs, TensorSpec
 
 __all__ = ["OnnxRuntime"]
 
+_BITS = (8, 16, 32, 64)
 _DTYPES = {
     "tensor(bool)": "bool",
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
     "tensor(double)": "float64",
-    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in _BITS},
 }  # fmt: skip
 
 
@@ -35,6 +36,9 @@ class OnnxRuntime:
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
+        # By default the threads spin for tens of milliseconds after a run and take the cores away
+        # from whatever comes next: another model, another engine, the server itself.
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
             settings.inter_op_num_threads = 1

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 
 from edgekit.errors import RuntimeUnavailableError
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 from edgekit.spec import DTYPES, Feeds, Outputs, TensorSpec
 
 if TYPE_CHECKING:

@@ -1,0 +1,69 @@
+"""The ``edgekit`` command. One file a command; heavy modules are imported when one runs."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import typer
+
+from edgekit.cli.compress import compress
+from edgekit.cli.demo import demo
+from edgekit.cli.doctor import doctor
+from edgekit.cli.export import export
+from edgekit.cli.profile import profile
+from edgekit.cli.recipes import recipes
+from edgekit.cli.report import report
+from edgekit.cli.serve import serve
+from edgekit.cli.verify import verify
+from edgekit.cli.zoo import zoo
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="edgekit",
+    help="From a trained PyTorch model to a verified, measured deployment on an edge device.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="MODEL: file.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2 or x.edge",
+)
+for command in (compress, export, verify, profile, report, serve, demo, zoo, recipes, doctor):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    del debug  # main() looks for it: it decides about errors that happen before this runs, too
+    if version:
+        from edgekit import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 (a gate failed) or 2 (bad usage or input)."""
+    from edgekit.errors import EdgekitError
+
+    debug = "--debug" in sys.argv
+    if debug:  # accepted anywhere, not only before the command
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except EdgekitError as error:
+        _fail(str(error), error.exit_code, debug)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        what = f"{place}{error.strerror or error}. Check the path, its rights and the free space."
+        _fail(what, EdgekitError.exit_code, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"edgekit: {message}", err=True)
+    raise SystemExit(code)

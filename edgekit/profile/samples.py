@@ -21,7 +21,9 @@ class Samples(BaseModel):
         shapes: ``{input: shape}`` of the feeds.
         threads: intra-op threads the session was given, None for the engine's choice.
         warmup: inferences run before, and not counted.
-        latencies_ns: one entry an inference in the order they ran, in nanoseconds.
+        block: inferences counted in a row in each round, after one that is not counted.
+        latencies_ns: one entry an inference in the order they ran, in nanoseconds; round after
+            round, ``block`` entries each.
         machine: where it ran.
         started: UTC time of the first sample, ISO 8601.
     """
@@ -35,6 +37,7 @@ class Samples(BaseModel):
     shapes: dict[str, tuple[int, ...]]
     threads: int | None
     warmup: int = Field(ge=0)
+    block: int = Field(default=1, ge=1)
     latencies_ns: tuple[int, ...] = Field(min_length=1)
     machine: Machine
     started: str

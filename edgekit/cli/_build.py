@@ -1,0 +1,60 @@
+"""The part that ``compress`` and ``export`` share: resolve, build a bundle, show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.build import parse_targets
+from edgekit.bundle import Bundle
+from edgekit.cli._console import print_json, shown_progress, stdout
+from edgekit.compress.recipe import Recipe, load_recipe
+from edgekit.modelref import resolve
+from edgekit.pipeline import Timing, make_bundle
+from edgekit.report.table import print_summary
+
+__all__ = ["build_and_show"]
+
+
+def build_and_show(
+    model: str,
+    *,
+    recipe: str,
+    output: Path | None,
+    runtimes: list[str],
+    gpu: str | None,
+    calib: Path | None,
+    threads: int | None,
+    max_drop: float | None = None,
+    seconds: float | None = None,
+    json: bool = False,
+) -> Bundle:
+    """Build the bundle and print what became of it. ``seconds`` None measures no latency."""
+    chosen = _with_max_drop(load_recipe(recipe), max_drop)
+    targets = parse_targets(runtimes, gpu)
+    with shown_progress() as progress:
+        progress.stage("Load the model")
+        workload = resolve(model, calib)
+        bundle = make_bundle(
+            workload,
+            output or Path(f"{workload.name}.edge"),
+            recipe=chosen,
+            targets=targets,
+            timing=Timing(threads=threads, seconds=seconds) if seconds is not None else None,
+            source=model,
+            progress=progress,
+        )
+    if json:
+        document = bundle.manifest.model_dump(mode="json", exclude={"latency", "calibration"})
+        print_json({"bundle": str(bundle.path), **document})
+    else:
+        console = stdout()
+        print_summary(bundle.manifest, console)
+        console.print(f"Wrote {bundle.path}", highlight=False, soft_wrap=True)
+    return bundle
+
+
+def _with_max_drop(recipe: Recipe, max_drop: float | None) -> Recipe:
+    if max_drop is None:
+        return recipe
+    budget = recipe.budget.model_copy(update={"max_drop": max_drop})
+    return recipe.model_copy(update={"budget": budget})

@@ -1,0 +1,45 @@
+"""``edgekit compress``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgekit.cli._options import Calib, Gpu, Json, Model, Output, Runtimes, Threads
+
+__all__ = ["compress"]
+
+
+def compress(
+    model: Model,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="A recipe's name (edgekit recipes) or .yaml file.")
+    ] = "int8",
+    output: Output = None,
+    runtime: Runtimes = None,
+    gpu: Gpu = None,
+    calib: Calib = None,
+    threads: Threads = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Largest loss of the model's metric; overrides the recipe."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the profiling run.")] = 20,
+    json: Json = False,
+) -> None:
+    """Compress a model, export it, verify, evaluate and profile it, and write a bundle."""
+    from edgekit.cli._build import build_and_show
+
+    build_and_show(
+        model,
+        recipe=recipe,
+        output=output,
+        runtimes=runtime or [],
+        gpu=gpu,
+        calib=calib,
+        threads=threads,
+        max_drop=max_drop,
+        seconds=seconds,
+        json=json,
+    )

@@ -1,0 +1,31 @@
+"""``edgekit export``."""
+
+from __future__ import annotations
+
+from edgekit.cli._options import Calib, Gpu, Json, Model, Output, Runtimes, Threads
+
+__all__ = ["export"]
+
+
+def export(
+    model: Model,
+    output: Output = None,
+    runtime: Runtimes = None,
+    gpu: Gpu = None,
+    calib: Calib = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Export a model as it is to ONNX, OpenVINO IR and TensorRT-RTX, verify it, write a bundle."""
+    from edgekit.cli._build import build_and_show
+
+    build_and_show(
+        model,
+        recipe="fp32",
+        output=output,
+        runtimes=runtime or [],
+        gpu=gpu,
+        calib=calib,
+        threads=threads,
+        json=json,
+    )

@@ -1,0 +1,47 @@
+"""``edgekit profile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli._options import BundlePath, Json, Threads
+
+__all__ = ["profile"]
+
+
+def profile(
+    bundle: BundlePath,
+    runtime: Annotated[str | None, typer.Option(help="Only this runtime's artifacts.")] = None,
+    threads: Threads = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the raw samples as JSON here.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure the latency of a bundle's artifacts on this machine, interleaved in one run."""
+    from edgekit.atomic import write_file
+    from edgekit.bundle import Bundle
+    from edgekit.cli._console import print_json, shown_progress, stdout
+    from edgekit.profile.bundle import profile_bundle
+    from edgekit.report.table import print_latency
+
+    opened = Bundle.open(bundle)
+    with shown_progress() as progress:
+        progress.stage("Profile")
+        samples = profile_bundle(
+            opened, runtime=runtime, threads=threads, batch=batch, seconds=seconds
+        )
+    document = [one.model_dump(mode="json") for one in samples]
+    if output is not None:
+        import json as encoder
+
+        write_file(output, encoder.dumps(document).encode())
+    if json:
+        print_json(document)
+    else:
+        print_latency(samples, stdout())

@@ -1,0 +1,130 @@
+"""Affine quantization: ``real = scale * (quantized - zero_point)``.
+
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", 2018 (arXiv:1712.05877), and ONNX ``QuantizeLinear``, which
+rounds half to even and saturates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.calibration import Range
+from edgekit.spec import Array
+
+__all__ = [
+    "AffineParameters",
+    "asymmetric_uint8",
+    "dequantize",
+    "quantize",
+    "quantize_bias",
+    "quantize_weight",
+    "signed",
+    "symmetric",
+]
+
+#: Below this a float32 scale is denormal, and dividing by it overflows on hardware that flushes
+#: denormals to zero.
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class AffineParameters:
+    """Scale and zero point of one tensor (0-d arrays) or of each channel (1-d arrays).
+
+    Attributes:
+        scale: float32, positive.
+        zero_point: of the quantized dtype (int8 or uint8), the same shape as ``scale``.
+    """
+
+    scale: Array
+    zero_point: Array
+
+
+def asymmetric_uint8(observed: Range) -> AffineParameters:
+    """uint8 over the observed range, widened to hold zero exactly (padding must be exact)."""
+    low, high = min(observed.low, 0.0), max(observed.high, 0.0)
+    scale = _safe_scale(np.float32((high - low) / 255.0))
+    zero_point = np.clip(np.rint(-low / scale), 0, 255)
+    return AffineParameters(np.asarray(scale), np.asarray(zero_point, dtype=np.uint8))
+
+
+def symmetric(observed: Range) -> AffineParameters:
+    """Zero point 0: uint8 where no value is negative, :func:`signed` elsewhere."""
+    if observed.low < 0.0:
+        return signed(observed)
+    scale = _safe_scale(np.float32(observed.high / 255.0))
+    return AffineParameters(np.asarray(scale), np.asarray(0, dtype=np.uint8))
+
+
+def signed(observed: Range) -> AffineParameters:
+    """int8 with zero point 0; the range is +-127 steps, so that -x and x are equally exact."""
+    scale = _safe_scale(np.float32(max(abs(observed.low), abs(observed.high)) / 127.0))
+    return AffineParameters(np.asarray(scale), np.asarray(0, dtype=np.int8))
+
+
+def quantize_weight(
+    weight: Array, axis: int, smallest_scale: Array | None = None
+) -> tuple[Array, AffineParameters]:
+    """Symmetric per-channel int8: each slice along ``axis`` has its own scale.
+
+    Args:
+        weight: float32 array of any rank >= 1.
+        axis: the output-channel axis.
+        smallest_scale: lower bound of each channel's scale, shape ``(weight.shape[axis],)``. A
+            bias is stored in units of ``input scale * weight scale``, so a channel with tiny
+            weights and a large bias needs a larger scale or its bias overflows int32.
+
+    Returns:
+        int8 array of the same shape in +-127, and parameters of shape ``(weight.shape[axis],)``.
+        A channel of zeros shares the largest scale of the others.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.abs(weight).max(axis=others).astype(np.float32) / np.float32(127.0)
+    scale = np.where(scale >= _SMALLEST_SCALE, scale, scale.max(initial=0.0))
+    scale = np.where(scale >= _SMALLEST_SCALE, scale, np.float32(1.0))
+    if smallest_scale is not None:
+        scale = np.maximum(scale, smallest_scale)
+    scale = scale.astype(np.float32)
+    parameters = AffineParameters(scale, np.zeros(scale.shape, dtype=np.int8))
+    quantized = quantize(weight, parameters, axis)
+    return np.maximum(quantized, np.int8(-127)), parameters
+
+
+def quantize_bias(bias: Array, scale: Array) -> Array:
+    """int32 with the scale of the accumulator it is added to (``input scale * weight scale``)."""
+    limits = np.iinfo(np.int32)
+    return np.clip(np.rint(bias.astype(np.float64) / scale), limits.min, limits.max).astype(
+        np.int32
+    )
+
+
+def quantize(values: Array, parameters: AffineParameters, axis: int = 0) -> Array:
+    """What ``QuantizeLinear`` computes: round half to even, add the zero point, saturate."""
+    scale, zero = (_along(p, values.ndim, axis) for p in (parameters.scale, parameters.zero_point))
+    limits = np.iinfo(parameters.zero_point.dtype)
+    steps = np.rint(values / scale) + zero.astype(np.float32)
+    quantized: Array = np.clip(steps, limits.min, limits.max).astype(parameters.zero_point.dtype)
+    return quantized
+
+
+def dequantize(quantized: Array, parameters: AffineParameters, axis: int = 0) -> Array:
+    """What ``DequantizeLinear`` computes, in float32."""
+    rank = quantized.ndim
+    scale, zero = (_along(p, rank, axis) for p in (parameters.scale, parameters.zero_point))
+    steps = quantized.astype(np.int32) - zero.astype(np.int32)
+    return steps.astype(np.float32) * scale
+
+
+def _along(values: Array, rank: int, axis: int) -> Array:
+    """Shape a per-channel vector to broadcast along ``axis`` of a tensor of that rank."""
+    if values.ndim == 0:
+        return values
+    return values.reshape([-1 if i == axis else 1 for i in range(rank)])
+
+
+def _safe_scale(scale: np.float32) -> np.float32:
+    """A tensor that is always zero has no scale; any positive one represents it exactly."""
+    return scale if scale >= _SMALLEST_SCALE else np.float32(1.0)

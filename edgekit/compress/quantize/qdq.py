@@ -1,0 +1,164 @@
+"""Write a placement into the graph as QuantizeLinear/DequantizeLinear pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit.calibration import Range
+from edgekit.compress.quantize.arithmetic import (
+    AffineParameters,
+    asymmetric_uint8,
+    quantize_bias,
+    quantize_weight,
+    signed,
+    symmetric,
+)
+from edgekit.compress.quantize.placement import PlacementProfile, QuantizedNode
+from edgekit.exporters.graph import add_constant
+from edgekit.spec import Array
+
+__all__ = ["insert_qdq"]
+
+_FORMATS = {"asymmetric": asymmetric_uint8, "symmetric": symmetric, "signed": signed}
+
+#: A bias of at most this many steps fits int32 with room for the products added to it.
+_LARGEST_BIAS = 2.0**30
+
+
+def insert_qdq(
+    model: ir.Model,
+    nodes: Sequence[QuantizedNode],
+    ranges: dict[str, Range],
+    profile: PlacementProfile,
+) -> int:
+    """Quantize ``model`` in place: int8 weights are stored, activations get Q/DQ pairs.
+
+    Args:
+        model: the graph that ``nodes`` was planned on.
+        nodes: the operators to quantize.
+        ranges: calibrated range of each activation. An operator that touches a tensor without
+            one (it was empty in every calibration batch) stays float.
+        profile: the engine's placement profile.
+
+    Returns:
+        How many operators were quantized.
+    """
+    known = [node for node in nodes if all(v.name in ranges for v in node.tensors)]
+    writer = _Writer(model.graph, ranges, profile)
+    for chosen in known:
+        writer.quantize_constants(chosen)
+    for chosen in known:
+        writer.quantize_activations(chosen)
+    model.graph.sort()
+    return len(known)
+
+
+class _Writer:
+    def __init__(
+        self, graph: ir.Graph, ranges: dict[str, Range], profile: PlacementProfile
+    ) -> None:
+        self._graph = graph
+        self._ranges = ranges
+        self._profile = profile
+        self._done: dict[str, ir.Value] = {}
+
+    def quantize_constants(self, chosen: QuantizedNode) -> None:
+        """Store the weight as int8 and, where the engine wants it so, the bias as int32."""
+        node, position = chosen.node, chosen.rule.weight
+        weight = node.inputs[position] if position is not None else None
+        if weight is None or position is None or weight.const_value is None:
+            return
+        axis = _output_axis(node, len(weight.const_value.shape))
+        input_scale = self._parameters(chosen.tensors[0]).scale
+        bias = self._bias_of(chosen)
+        smallest = None if bias is None else np.abs(bias) / (_LARGEST_BIAS * input_scale)
+        quantized, parameters = quantize_weight(weight.const_value.numpy(), axis, smallest)
+        name = f"{weight.name}_{node.name}"
+        node.replace_input_with(position, self._dequantized(name, quantized, parameters, axis))
+        if bias is not None and chosen.rule.bias is not None:
+            scale = input_scale * parameters.scale
+            steps = AffineParameters(scale, np.zeros(scale.shape, np.int32))
+            value = self._dequantized(f"{name}_bias", quantize_bias(bias, scale), steps, 0)
+            node.replace_input_with(chosen.rule.bias, value)
+
+    def quantize_activations(self, chosen: QuantizedNode) -> None:
+        """Let the operator read, and all readers of its result read, through a Q/DQ pair."""
+        for position in chosen.activations:
+            value = chosen.node.inputs[position]
+            if value is not None and value not in self._done.values():
+                chosen.node.replace_input_with(position, self._pair(value))
+        if chosen.result is not None:
+            pair = self._pair(chosen.result)
+            quantize = pair.producer().inputs[0].producer()  # type: ignore[union-attr]
+            for use in tuple(chosen.result.uses()):
+                if use.node is not quantize:
+                    use.node.replace_input_with(use.idx, pair)
+            self._keep_output(chosen.result, pair)
+
+    def _pair(self, value: ir.Value) -> ir.Value:
+        """The dequantized twin of ``value``; one pair serves all its readers."""
+        name = str(value.name)
+        if name not in self._done:
+            parameters = self._parameters(value)
+            scale = add_constant(self._graph, f"{name}_scale", parameters.scale)
+            zero_point = add_constant(self._graph, f"{name}_zero_point", parameters.zero_point)
+            steps = self._node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantized")
+            self._done[name] = self._node(
+                "DequantizeLinear", [steps, scale, zero_point], f"{name}_dequantized"
+            )
+        return self._done[name]
+
+    def _keep_output(self, value: ir.Value, pair: ir.Value) -> None:
+        """A quantized graph output keeps its name and type; the tensor before it gets a new one."""
+        for index, output in enumerate(self._graph.outputs):
+            if output is value:
+                pair.type, pair.shape = value.type, value.shape
+                name, value.name = value.name, f"{value.name}_float"
+                pair.name = name
+                self._graph.outputs[index] = pair
+
+    def _bias_of(self, chosen: QuantizedNode) -> Array | None:
+        """The constant bias that has to become int32, if any."""
+        position = chosen.rule.bias
+        if self._profile.bias != "int32" or position is None or position >= len(chosen.node.inputs):
+            return None
+        bias = chosen.node.inputs[position]
+        if bias is None or bias.const_value is None or len(bias.const_value.shape) != 1:
+            return None
+        return bias.const_value.numpy()
+
+    def _parameters(self, value: ir.Value) -> AffineParameters:
+        return _FORMATS[self._profile.activation](self._ranges[str(value.name)])
+
+    def _dequantized(
+        self, name: str, steps: Array, parameters: AffineParameters, axis: int
+    ) -> ir.Value:
+        """A stored integer constant and the DequantizeLinear that gives its real value."""
+        inputs = [
+            add_constant(self._graph, f"{name}_quantized", steps),
+            add_constant(self._graph, f"{name}_scale", parameters.scale),
+            add_constant(self._graph, f"{name}_zero_point", parameters.zero_point),
+        ]
+        return self._node("DequantizeLinear", inputs, f"{name}_dequantized", {"axis": axis})
+
+    def _node(
+        self,
+        op: str,
+        inputs: Iterable[ir.Value],
+        output: str,
+        attributes: dict[str, int] | None = None,
+    ) -> ir.Value:
+        node = ir.node(op, list(inputs), attributes=attributes or {}, name=f"{op}_{output}")
+        node.outputs[0].name = output
+        self._graph.append(node)
+        return node.outputs[0]
+
+
+def _output_axis(node: ir.Node, rank: int) -> int:
+    """The axis of the output channels in the weight of ``node``."""
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return rank - 1 if node.op_type == "MatMul" else 0

@@ -1,0 +1,130 @@
+"""Recipes: which passes to run, in order, and what the result may cost."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from edgekit.compress.base import GraphPass, pass_types
+from edgekit.errors import RecipeError, nearest
+
+__all__ = ["Budget", "Recipe", "load_recipe", "recipe_names"]
+
+_SHIPPED = files("edgekit.compress") / "recipes"
+
+
+class Budget(BaseModel):
+    """What a compressed artifact may cost and has to gain to be selected.
+
+    Attributes:
+        max_drop: how much worse the workload's metric may get, in the metric's own unit
+            (0.01 of an accuracy given as a fraction is one point).
+        min_speedup: least speed-up over the uncompressed artifact of the same runtime, measured
+            in the same interleaved run; the whole confidence interval has to lie above it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_drop: float = Field(default=0.01, ge=0.0)
+    min_speedup: float = Field(default=1.0, ge=0.0)
+
+
+class Recipe(BaseModel):
+    """An ordered list of passes and a budget."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str = ""
+    passes: tuple[SerializeAsAny[GraphPass], ...]
+    budget: Budget = Budget()
+
+    @field_validator("passes", mode="before")
+    @classmethod
+    def _passes(cls, value: Any) -> Any:
+        """Turn each entry into the registered pass that its ``type`` names."""
+        if not isinstance(value, list):
+            return value
+        return tuple(_build_pass(entry, index) for index, entry in enumerate(value))
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that ship with the package."""
+    found = (entry.name.removesuffix(".yaml") for entry in _SHIPPED.iterdir())
+    return tuple(sorted(found))
+
+
+def load_recipe(reference: str) -> Recipe:
+    """A shipped recipe by name, or a recipe file by path.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, an unknown pass or key (names the nearest known
+            one), or a value of the wrong type.
+    """
+    path = Path(reference)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise RecipeError("no such file", where=reference, fix="Check the path of the recipe")
+        return _parse(path.read_text(), reference)
+    if reference not in recipe_names():
+        guess = nearest(reference, recipe_names())
+        hint = f", did you mean {guess!r}" if guess else ""
+        raise RecipeError(
+            f"unknown recipe {reference!r}{hint}",
+            fix=f"Choose from {', '.join(recipe_names())}, or give the path of a .yaml file",
+        )
+    return _parse((_SHIPPED / f"{reference}.yaml").read_text(), reference)
+
+
+def _parse(text: str, where: str) -> Recipe:
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"is not YAML: {error}", where=where, fix="Mend the syntax") from error
+    if not isinstance(data, dict):
+        raise RecipeError(
+            "is not a mapping", where=where, fix="Start with the keys name and passes"
+        )
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, Recipe, where) from error
+    except RecipeError as error:
+        raise RecipeError(error.what, where=f"{where}, {error.where}", fix=error.fix) from error
+
+
+def _build_pass(entry: Any, index: int) -> Any:
+    if isinstance(entry, GraphPass):
+        return entry
+    where = f"passes[{index}]"
+    kind = entry.get("type") if isinstance(entry, dict) else None
+    known = pass_types()
+    if kind not in known:
+        guess = nearest(str(kind), known)
+        hint = f", did you mean {guess!r}" if guess else ""
+        raise RecipeError(
+            f"unknown pass type {kind!r}{hint}", where=where, fix=f"Choose from {', '.join(known)}"
+        )
+    try:
+        return known[kind].model_validate(entry)
+    except ValidationError as error:
+        raise _explain(error, known[kind], where) from error
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> RecipeError:
+    """One line out of pydantic's list: the first problem, with the nearest key for a typo."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] != "extra_forbidden":
+        return RecipeError(f"{place}: {first['msg']}", where=where, fix="Correct that value")
+    owner = Budget if first["loc"][0] == "budget" and len(first["loc"]) > 1 else model
+    keys = [field.alias or name for name, field in owner.model_fields.items()]
+    guess = nearest(str(first["loc"][-1]), keys)
+    hint = f", did you mean {guess!r}" if guess else ""
+    return RecipeError(
+        f"unknown key {place!r}{hint}", where=where, fix=f"Known keys: {', '.join(keys)}"
+    )

@@ -1,0 +1,285 @@
+"""From a workload to a bundle: build, verify, evaluate, profile, select, write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from edgekit import runtimes
+from edgekit.build import Builder, Built, Target
+from edgekit.bundle import Bundle, hash_file, seal, writing
+from edgekit.compress.recipe import Recipe
+from edgekit.errors import GateError
+from edgekit.machine import this_machine
+from edgekit.manifest import Accuracy, Decision, Manifest, Spec, Verification
+from edgekit.profile.runner import Timed, profile_interleaved
+from edgekit.profile.samples import Samples
+from edgekit.profile.stats import summarize
+from edgekit.progress import Progress, Silent
+from edgekit.reference import reference_predict, take_samples
+from edgekit.runtimes import Session, SessionOptions
+from edgekit.select import decide
+from edgekit.spec import Feeds, TensorSpec
+from edgekit.verify import Reference, not_run, unusable, verify_artifact
+from edgekit.workload import Workload
+
+__all__ = ["Timing", "make_bundle"]
+
+#: Verify on this many samples; store as many of them as fit for ``edgekit verify``.
+_VERIFY_SAMPLES = 32
+_STORED_BYTES = 2 * 2**20
+
+_PACKAGES = ("edgekit", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt-rtx", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How to measure latency.
+
+    Attributes:
+        threads: intra-op threads of every session, None for all cores.
+        rounds: least and most rounds of the interleaved run.
+        seconds: stop after this time once the least rounds are done.
+    """
+
+    threads: int | None = None
+    rounds: tuple[int, int] = (50, 1000)
+    seconds: float = 20.0
+
+
+def make_bundle(
+    workload: Workload,
+    out: Path,
+    *,
+    recipe: Recipe,
+    targets: Sequence[Target],
+    timing: Timing | None = Timing(),
+    source: str = "",
+    progress: Progress = Silent(),  # noqa: B008
+) -> Bundle:
+    """Build, check, measure and write a bundle. An old bundle at ``out`` stays until the end.
+
+    Args:
+        workload: the model and its data.
+        out: where the bundle shall be.
+        recipe: how to compress; a recipe without passes only exports.
+        targets: the runtimes to build for.
+        timing: how to measure latency, None not to.
+        source: what the user called the model, for the record.
+        progress: told what is going on.
+
+    Raises:
+        GateError: an uncompressed artifact does not compute what the original does.
+        EdgekitError: bad input of any kind, see :mod:`edgekit.errors`.
+    """
+    with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as work:
+        builder = Builder(workload, targets, folder, Path(work), progress)
+        inputs, outputs = builder.export()
+        built = builder.originals()
+        compressed, _ = builder.compressed(recipe)
+        built += compressed
+        with ExitStack() as stack:
+            judge = _Judge(workload, folder, built, timing or Timing(), progress, stack)
+            verification = judge.verify()
+            _require_originals(verification, built)
+            accuracy = judge.evaluate()
+            samples = judge.profile() if timing is not None else []
+        judge.reference.save(folder / "reference.npz", _STORED_BYTES)
+        manifest = _manifest(workload, recipe, builder, built, inputs, outputs).model_copy(
+            update={
+                "source": source,
+                "verification": tuple(verification),
+                "accuracy": accuracy,
+                "latency": tuple(samples),
+                "decisions": _decide(built, verification, accuracy, samples, recipe),
+                "notes": judge.notes,
+            }
+        )
+        progress.stage("Write the bundle")
+        seal(folder, _with_extras(folder, manifest, workload))
+    return Bundle.open(out)
+
+
+class _Judge:
+    """Runs every artifact that this machine can run, on the same samples as the original."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        folder: Path,
+        built: Sequence[Built],
+        timing: Timing,
+        progress: Progress,
+        stack: ExitStack,
+    ) -> None:
+        self._workload = workload
+        self._built = built
+        self._timing = timing
+        self._progress = progress
+        self._sessions: dict[str, Session] = {}
+        for one in built:
+            if not unusable(one.artifact.runtime):
+                path = folder / one.artifact.files[0].path
+                options = SessionOptions(threads=timing.threads or this_machine().cores)
+                session = runtimes.require(one.artifact.runtime).load(path, options)
+                self._sessions[one.artifact.id] = stack.enter_context(session)
+        self._original = stack.enter_context(reference_predict(workload))
+        progress.stage("Run the original")
+        self.reference = Reference.record(self._original, self._verification_feeds())
+        self.notes: tuple[str, ...] = ()
+
+    def verify(self) -> list[Verification]:
+        """Compare each artifact with the original, those for absent hardware excepted."""
+        self._progress.stage("Verify")
+        records = []
+        for one in self._built:
+            artifact = one.artifact
+            if artifact.id in self._sessions:
+                run = self._sessions[artifact.id].run
+                records.append(
+                    verify_artifact(artifact.id, artifact.precision, run, self.reference)
+                )
+            else:
+                records.append(not_run(artifact.id, unusable(artifact.runtime)))
+        return records
+
+    def evaluate(self) -> Accuracy | None:
+        """The workload's metric of the original and of each artifact."""
+        workload = self._workload
+        if workload.evaluate is None or workload.metric is None:
+            self.notes = ("No evaluate function: artifacts were judged by verification only.",)
+            return None
+        self._progress.stage("Evaluate")
+        self._progress.update("original")
+        reference = workload.score(self._original)
+        scores = {}
+        for name, session in self._sessions.items():
+            self._progress.update(name)
+            scores[name] = workload.score(session.run)
+        return Accuracy(
+            metric=workload.metric.name,
+            higher_is_better=workload.metric.higher_is_better,
+            reference=reference,
+            artifacts=scores,
+        )
+
+    def profile(self) -> list[Samples]:
+        """Latency of every artifact on one sample, all in one interleaved run."""
+        self._progress.stage("Profile")
+        entries = [
+            Timed(one.artifact.id, one.artifact.runtime, self._sessions[one.artifact.id])
+            for one in self._built
+            if one.artifact.id in self._sessions
+        ]
+        if not entries:
+            return []
+        least, most = self._timing.rounds
+        return profile_interleaved(
+            entries,
+            self.reference.feeds[0],
+            threads=self._timing.threads or this_machine().cores,
+            min_rounds=least,
+            max_rounds=most,
+            max_seconds=self._timing.seconds,
+        )
+
+    def _verification_feeds(self) -> list[Feeds]:
+        if self._workload.calibration is not None:
+            samples = take_samples(self._workload.calibration(), _VERIFY_SAMPLES)
+            if samples:
+                return samples
+        example = {name: np.asarray(value) for name, value in self._workload.example_inputs.items()}
+        return take_samples([example], _VERIFY_SAMPLES)
+
+
+def _require_originals(verification: Iterable[Verification], built: Sequence[Built]) -> None:
+    """An export that changes the model is refused: nothing built on it could be trusted."""
+    precision = {one.artifact.id: one.artifact.precision for one in built}
+    for record in verification:
+        if record.ran and not record.passed and precision[record.artifact] == "fp32":
+            raise GateError(
+                f"does not compute what the original model does: {record.reason}",
+                where=f"artifact {record.artifact}",
+                fix="Nothing was written; leave that runtime out with --runtime, or report it",
+            )
+
+
+def _decide(
+    built: Sequence[Built],
+    verification: Sequence[Verification],
+    accuracy: Accuracy | None,
+    samples: Sequence[Samples],
+    recipe: Recipe,
+) -> tuple[Decision, ...]:
+    """One decision a runtime, the runtime whose choice is fastest first."""
+    by_runtime: dict[str, list[Built]] = {}
+    for one in built:
+        by_runtime.setdefault(one.artifact.runtime, []).append(one)
+    latency = {record.artifact: record for record in samples}
+    decisions = [
+        decide(
+            runtime,
+            [one.artifact for one in group],
+            verification={record.artifact: record for record in verification},
+            accuracy=accuracy,
+            samples=latency,
+            budget=recipe.budget,
+        )
+        for runtime, group in by_runtime.items()
+    ]
+    return tuple(sorted(decisions, key=lambda decision: _median_ns(latency, decision.selected)))
+
+
+def _median_ns(latency: Mapping[str, Samples], artifact: str) -> float:
+    return summarize(latency[artifact]).p50 if artifact in latency else float("inf")
+
+
+def _manifest(
+    workload: Workload,
+    recipe: Recipe,
+    builder: Builder,
+    built: Sequence[Built],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> Manifest:
+    return Manifest(
+        name=workload.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        inputs=tuple(Spec.of(spec) for spec in inputs),
+        outputs=tuple(Spec.of(spec) for spec in outputs),
+        artifacts=tuple(one.artifact for one in built),
+        recipe=recipe.model_dump(mode="json", by_alias=True),
+        calibration=builder.table.model_dump(mode="json") if builder.table else None,
+        versions=_versions(),
+        machine=this_machine(),
+    )
+
+
+def _with_extras(folder: Path, manifest: Manifest, workload: Workload) -> Manifest:
+    """Add the files beside the artifacts: reference samples and labels."""
+    extras = [hash_file(folder, folder / "reference.npz")]
+    labels = None
+    if workload.labels:
+        labels = "labels.txt"
+        (folder / labels).write_text("".join(f"{label}\n" for label in workload.labels))
+        extras.append(hash_file(folder, folder / labels))
+    return manifest.model_copy(
+        update={"extras": tuple(extras), "labels": labels, "reference": "reference.npz"}
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,93 @@
+"""Profile the artifacts of a bundle on the samples it carries."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+
+from edgekit import runtimes
+from edgekit.bundle import Bundle
+from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
+from edgekit.machine import this_machine
+from edgekit.profile.runner import Timed, profile_interleaved
+from edgekit.profile.samples import Samples
+from edgekit.runtimes import SessionOptions
+from edgekit.spec import Feeds
+from edgekit.verify import Reference, unusable
+
+__all__ = ["profile_bundle"]
+
+
+def profile_bundle(
+    bundle: Bundle,
+    *,
+    runtime: str | None = None,
+    threads: int | None = None,
+    batch: int = 1,
+    seconds: float = 20.0,
+) -> list[Samples]:
+    """Latency of every artifact that this machine can run, all in one interleaved run.
+
+    Args:
+        bundle: an opened bundle.
+        runtime: only the artifacts of this runtime.
+        threads: intra-op threads of every session, None for all cores.
+        batch: samples in one inference: the first stored one, repeated.
+        seconds: time limit of the run.
+
+    Raises:
+        RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
+            machine can run.
+        SpecError: the model's batch is fixed to another size.
+    """
+    if runtime is not None:
+        bundle.selected(runtime)
+    artifacts = [a for a in bundle.manifest.artifacts if runtime in {None, a.runtime}]
+    reasons = {artifact.runtime: unusable(artifact.runtime) for artifact in artifacts}
+    usable = [artifact for artifact in artifacts if not reasons[artifact.runtime]]
+    if not usable:
+        raise RuntimeUnavailableError(
+            "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+            where=str(bundle.path),
+            fix="Profile it on the machine that it was built for",
+        )
+    options = SessionOptions(threads=threads or this_machine().cores)
+    with ExitStack() as stack:
+        entries = [
+            Timed(
+                artifact.id,
+                artifact.runtime,
+                stack.enter_context(
+                    runtimes.require(artifact.runtime).load(bundle.file(artifact), options)
+                ),
+            )
+            for artifact in usable
+        ]
+        return profile_interleaved(
+            entries,
+            _feeds(bundle, batch),
+            threads=options.threads,
+            min_rounds=50,
+            max_rounds=1000,
+            max_seconds=seconds,
+        )
+
+
+def _feeds(bundle: Bundle, batch: int) -> Feeds:
+    manifest = bundle.manifest
+    if manifest.reference is None:
+        raise BundleError(
+            "holds no reference samples", where=str(bundle.path), fix="Build the bundle again"
+        )
+    feeds = Reference.load(bundle.path / manifest.reference).feeds[0]
+    if batch == 1:
+        return feeds
+    for spec in manifest.inputs:
+        if not spec.shape or isinstance(spec.shape[0], int):
+            raise SpecError(
+                f"its first dimension is fixed to {spec.shape[0] if spec.shape else 'nothing'}",
+                where=f"input {spec.name!r}",
+                fix="Leave --batch out, or export the model with a dynamic batch",
+            )
+    return {name: np.repeat(array[:1], batch, axis=0) for name, array in feeds.items()}

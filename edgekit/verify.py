@@ -1,0 +1,190 @@
+"""Compare artifacts with the original model on the same samples, without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from edgekit import runtimes
+from edgekit.bundle import Bundle
+from edgekit.errors import BundleError, EdgekitError
+from edgekit.fidelity import FidelityMeter
+from edgekit.manifest import Artifact, Fidelity, Verification
+from edgekit.runtimes import SessionOptions
+from edgekit.spec import Array, Feeds, Outputs
+from edgekit.workload import Predict
+
+__all__ = ["GATES", "Reference", "verify_artifact", "verify_bundle"]
+
+#: Least signal-to-quantization-noise ratio of every output, in dB, by precision. fp32 differs
+#: from PyTorch by the order of its sums only. A quantized artifact is judged by the workload's
+#: metric; this gate catches one that is plainly broken.
+GATES: Mapping[str, float] = MappingProxyType({"fp32": 60.0, "fp16": 35.0, "int8": 6.0})
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Samples and what the original model computed for them.
+
+    Attributes:
+        feeds: one mapping a sample.
+        outputs: the original's outputs for each.
+    """
+
+    feeds: Sequence[Feeds]
+    outputs: Sequence[Outputs]
+
+    @classmethod
+    def record(cls, predict: Predict, feeds: Sequence[Feeds]) -> Reference:
+        """Run the original over ``feeds``.
+
+        Raises:
+            EdgekitError: the original itself computes NaN or infinity.
+        """
+        outputs = [predict(sample) for sample in feeds]
+        for index, sample in enumerate(outputs):
+            for name, value in sample.items():
+                if not _finite(value):
+                    raise EdgekitError(
+                        f"the original model computes NaN or infinity in output {name!r}",
+                        where=f"calibration sample {index}",
+                        fix="Mend the model or the data before compressing it",
+                    )
+        return cls(feeds, outputs)
+
+    def save(self, path: Path, max_bytes: int) -> None:
+        """Write the first samples that fit in ``max_bytes`` (at least one) as ``.npz``."""
+        arrays: dict[str, Array] = {}
+        used = 0
+        for index, (feeds, outputs) in enumerate(zip(self.feeds, self.outputs, strict=True)):
+            used += sum(array.nbytes for array in (*feeds.values(), *outputs.values()))
+            if index and used > max_bytes:
+                break
+            arrays |= {f"{index}/feeds/{name}": array for name, array in feeds.items()}
+            arrays |= {f"{index}/outputs/{name}": array for name, array in outputs.items()}
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Reference:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            BundleError: the file is not such an archive.
+        """
+        samples: dict[int, dict[str, dict[str, Array]]] = {}
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                for key in archive.files:
+                    index, kind, name = key.split("/", 2)
+                    entry = samples.setdefault(int(index), {"feeds": {}, "outputs": {}})
+                    entry[kind][name] = archive[key]
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(
+                f"cannot be read: {error}", where=str(path), fix="Build the bundle again"
+            ) from error
+        ordered = [samples[index] for index in sorted(samples)]
+        return cls([s["feeds"] for s in ordered], [s["outputs"] for s in ordered])
+
+
+def verify_artifact(
+    artifact: str, precision: str, predict: Predict, reference: Reference
+) -> Verification:
+    """Compare one artifact with the reference.
+
+    Args:
+        artifact: id of the artifact, for the record.
+        precision: decides the gate, see :data:`GATES`.
+        predict: runs the artifact.
+        reference: samples with the original's outputs.
+    """
+    meters: dict[str, FidelityMeter] = {}
+    problem = ""
+    for feeds, wanted in zip(reference.feeds, reference.outputs, strict=True):
+        got = predict(feeds)
+        for name, value in wanted.items():
+            problem = problem or _mismatch(name, value, got)
+            if not problem:
+                meters.setdefault(name, FidelityMeter()).add(value, got[name])
+    results = {name: meter.result() for name, meter in meters.items()}
+    problem = problem or _below_gate(results, precision)
+    return Verification(
+        artifact=artifact,
+        samples=len(reference.feeds),
+        outputs=results,
+        passed=not problem,
+        reason=problem,
+    )
+
+
+def verify_bundle(bundle: Bundle, runtime: str | None = None) -> list[Verification]:
+    """Run every artifact that this machine can run against the samples stored in the bundle.
+
+    Args:
+        bundle: an opened bundle.
+        runtime: only the artifacts of this runtime.
+
+    Raises:
+        BundleError: the bundle stores no reference samples.
+        RuntimeUnavailableError: nothing is there for ``runtime``, or it cannot load an artifact.
+    """
+    if bundle.manifest.reference is None:
+        raise BundleError(
+            "holds no reference samples", where=str(bundle.path), fix="Build the bundle again"
+        )
+    if runtime is not None:
+        bundle.selected(runtime)
+    reference = Reference.load(bundle.path / bundle.manifest.reference)
+    wanted = [a for a in bundle.manifest.artifacts if runtime in {None, a.runtime}]
+    return [_verify_stored(bundle, artifact, reference) for artifact in wanted]
+
+
+def _verify_stored(bundle: Bundle, artifact: Artifact, reference: Reference) -> Verification:
+    reason = unusable(artifact.runtime)
+    if reason:
+        return not_run(artifact.id, reason)
+    with runtimes.get(artifact.runtime).load(bundle.file(artifact), SessionOptions()) as session:
+        return verify_artifact(artifact.id, artifact.precision, session.run, reference)
+
+
+def unusable(runtime: str) -> str:
+    """Why artifacts of ``runtime`` cannot be run here; empty when they can."""
+    if runtime not in runtimes.names():
+        return f"edgekit builds {runtime} artifacts but does not run them"
+    status = runtimes.get(runtime).status()
+    return "" if status.usable else status.reason
+
+
+def not_run(artifact: str, reason: str) -> Verification:
+    """The record of an artifact that this machine cannot run."""
+    return Verification(
+        artifact=artifact, samples=0, outputs={}, passed=False, reason=reason, ran=False
+    )
+
+
+def _mismatch(name: str, wanted: Array, got: Outputs) -> str:
+    if name not in got:
+        return f"output {name!r} is missing, it has {', '.join(got)}"
+    if got[name].shape != wanted.shape:
+        return f"output {name!r} has shape {list(got[name].shape)}, not {list(wanted.shape)}"
+    if not _finite(got[name]):
+        return f"output {name!r} has NaN or infinite values"
+    return ""
+
+
+def _below_gate(results: Mapping[str, Fidelity], precision: str) -> str:
+    gate = GATES[precision]
+    for name, result in results.items():
+        if result.sqnr_db < gate and result.max_abs > 1e-5:
+            return (
+                f"output {name!r} has an SQNR of {result.sqnr_db:.1f} dB, "
+                f"{precision} needs {gate:g} dB"
+            )
+    return ""
+
+
+def _finite(value: Array) -> bool:
+    return bool(np.isfinite(value).all()) if np.issubdtype(value.dtype, np.floating) else True

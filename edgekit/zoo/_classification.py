@@ -1,0 +1,144 @@
+"""What the small trained classifiers share: a split, a metric, a checkpoint, training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from edgekit.spec import Array, Feeds
+from edgekit.workload import Evaluate, Metric, Predict, Workload
+
+__all__ = ["Classifier", "Split", "digits", "split"]
+
+_CHECKPOINTS = Path(__file__).parent / "checkpoints"
+_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Training and held-out data: float32 inputs of shape (n, ...) and int64 labels (n,)."""
+
+    train_inputs: Array
+    train_labels: Array
+    test_inputs: Array
+    test_labels: Array
+
+
+def split(inputs: Array, labels: Array, test_size: float) -> Split:
+    """A stratified split with a fixed seed, the same in every process."""
+    train_x, test_x, train_y, test_y = train_test_split(
+        inputs.astype(np.float32),
+        labels.astype(np.int64),
+        test_size=test_size,
+        stratify=labels,
+        random_state=0,
+    )
+    return Split(train_x, train_y, test_x, test_y)
+
+
+def digits(shape: tuple[int, ...]) -> Split:
+    """scikit-learn's 1797 handwritten digits, scaled to [0, 1] and shaped ``(n, *shape)``."""
+    data = load_digits()
+    return split(data.data.reshape(-1, *shape) / 16.0, data.target, test_size=0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A small classifier of ten digits with a shipped checkpoint.
+
+    Attributes:
+        name: its name in the zoo, and of its checkpoint.
+        description: one sentence.
+        input_name: name of its only input.
+        build: makes the untrained module.
+        load_data: loads the split.
+        augment: changes a training batch at random (a tensor of shape (n, ...)), or None.
+        epochs: passes over the training split when it is trained from scratch.
+    """
+
+    name: str
+    description: str
+    input_name: str
+    build: Callable[[], nn.Module]
+    load_data: Callable[[], Split]
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
+    epochs: int = 40
+
+    @property
+    def checkpoint(self) -> Path:
+        return _CHECKPOINTS / f"{self.name}.safetensors"
+
+    def workload(self) -> Workload:
+        """The trained model with its data."""
+        data = self.load_data()
+        model = self.build()
+        model.load_state_dict(load_file(self.checkpoint))
+        model.eval()
+        return Workload(
+            name=self.name,
+            model=model,
+            example_inputs={self.input_name: torch.from_numpy(data.train_inputs[:2])},
+            output_names=["logits"],
+            calibration=lambda: self._batches(data.train_inputs),
+            evaluate=self._evaluate(data),
+            metric=Metric("accuracy"),
+            labels=[str(digit) for digit in range(10)],
+            finetune=lambda module, epochs: self.fit(module, data, epochs, rate=1e-4),
+            description=self.description,
+        )
+
+    def train(self) -> float:
+        """Train from scratch, write the checkpoint, and return the held-out accuracy."""
+        torch.manual_seed(0)
+        data = self.load_data()
+        model = self.build()
+        self.fit(model, data, self.epochs, rate=3e-3)
+        save_file(model.state_dict(), self.checkpoint)
+        workload = self.workload()
+
+        def predict(feeds: Feeds) -> dict[str, Array]:
+            with torch.no_grad():
+                logits = workload.model(torch.from_numpy(feeds[self.input_name]))  # type: ignore[operator]
+            return {"logits": logits.numpy()}
+
+        return workload.score(predict)
+
+    def fit(self, model: nn.Module, data: Split, epochs: int, rate: float) -> None:
+        """Train ``model`` in place: AdamW with a one-cycle schedule and label smoothing."""
+        generator = torch.Generator().manual_seed(0)
+        inputs, labels = (torch.from_numpy(a) for a in (data.train_inputs, data.train_labels))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
+        steps = epochs * -(-len(inputs) // _BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+        loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)
+        model.train()
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(inputs), generator=generator).split(_BATCH):
+                batch = inputs[chosen]
+                if self.augment is not None:
+                    batch = self.augment(batch, generator)
+                optimizer.zero_grad()
+                loss_of(model(batch), labels[chosen]).backward()
+                optimizer.step()
+                schedule.step()
+        model.eval()
+
+    def _batches(self, inputs: Array) -> Iterator[Feeds]:
+        for start in range(0, len(inputs), _BATCH):
+            yield {self.input_name: inputs[start : start + _BATCH]}
+
+    def _evaluate(self, data: Split) -> Evaluate:
+        def evaluate(predict: Predict) -> dict[str, float]:
+            scores = [predict(feeds)["logits"] for feeds in self._batches(data.test_inputs)]
+            predicted = np.concatenate(scores).argmax(axis=1)
+            return {"accuracy": float((predicted == data.test_labels).mean())}
+
+        return evaluate

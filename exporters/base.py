@@ -1,0 +1,65 @@
+"""The contract of an exporter: turn an ONNX file into what one runtime loads.
+
+A vendor adds one by registering an object that satisfies :class:`Exporter` under the entry-point
+group ``edgekit.exporters``, named as the runtime it writes for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+__all__ = ["ExportOptions", "Exporter", "Format", "ShapeRange"]
+
+Format = Literal["onnx", "openvino-ir", "tensorrt-engine"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRange:
+    """The smallest, the typical and the largest shape of an input with a dynamic dimension."""
+
+    smallest: tuple[int, ...]
+    typical: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What an exporter may want to know beside the graph.
+
+    Attributes:
+        gpu: compute capability such as ``sm89``, for engines that are tied to one.
+        shapes: for each input with a dynamic dimension.
+    """
+
+    gpu: str | None = None
+    shapes: Mapping[str, ShapeRange] = MappingProxyType({})
+
+
+class Exporter(Protocol):
+    """Writes artifacts for one runtime."""
+
+    @property
+    def format(self) -> Format:
+        """What :meth:`export` writes."""
+
+    @property
+    def newest_opset(self) -> int:
+        """The newest ONNX operator set that every supported release of the runtime reads."""
+
+    @property
+    def needs_gpu_target(self) -> bool:
+        """Whether an artifact is tied to one GPU generation, given in ``ExportOptions.gpu``."""
+
+    def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
+        """Write the artifact of ``onnx_path`` to ``stem`` plus the format's own suffixes.
+
+        Returns:
+            The files written; the first is the one to load.
+
+        Raises:
+            ExportError: the tool is missing or cannot convert the graph.
+        """

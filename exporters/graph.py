@@ -1,0 +1,22 @@
+"""Small edits that several graph passes make."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edgekit.spec import Array
+
+__all__ = ["add_constant"]
+
+
+def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """Add a stored tensor to the graph; replaces an older one of the same name."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(array.shape),
+        const_value=tensor,
+    )
+    graph.initializers[name] = value
+    return value

@@ -1,0 +1,71 @@
+"""Bring any ONNX file into the form that the graph passes expect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from edgekit.exporters.fold_batch_norm import fold_batch_norm
+from onnx_ir.passes import common
+
+from edgekit.errors import ExportError, ModelReferenceError
+
+__all__ = ["prepare_onnx"]
+
+#: The first operator set whose DequantizeLinear has a per-channel axis.
+_OLDEST_OPSET = 13
+
+
+def prepare_onnx(source: Path, target: Path) -> Path:
+    """Copy an ONNX file with functions inlined, constants lifted, types inferred, BN folded.
+
+    Args:
+        source: an ONNX file; weights in external files are found beside it.
+        target: the file to write.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ModelReferenceError: ``source`` is missing or is not an ONNX file.
+        ExportError: it is not a valid ONNX graph.
+    """
+    model = _load(source)
+    for step in (
+        common.InlinePass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True),
+        common.RemoveInitializersFromInputsPass(),
+        common.IdentityEliminationPass(),
+        common.NameFixPass(),
+    ):
+        step(model)
+    fold_batch_norm(model.graph)
+    common.RemoveUnusedNodesPass()(model)
+    common.ShapeInferencePass()(model)
+    ir.save(model, target)
+    return target
+
+
+def _load(source: Path) -> ir.Model:
+    if not source.is_file():
+        raise ModelReferenceError(
+            "no such file", where=str(source), fix="Check the path of the ONNX file"
+        )
+    try:
+        proto = onnx.load(source)
+        onnx.checker.check_model(str(source))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ExportError(
+            f"is not a valid ONNX model: {str(error).splitlines()[0][:200]}",
+            where=str(source),
+            fix="Export it again",
+        ) from error
+    except Exception as error:  # protobuf's DecodeError has no stable public home
+        raise ModelReferenceError(
+            "is not an ONNX file", where=str(source), fix="Give a file written by an ONNX exporter"
+        ) from error
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    if versions.get("", versions.get("ai.onnx", _OLDEST_OPSET)) < _OLDEST_OPSET:
+        proto = onnx.version_converter.convert_version(proto, _OLDEST_OPSET)
+    return ir.from_proto(proto)

@@ -1,0 +1,221 @@
+"""PyTorch to ONNX through ``torch.export``, with names kept and the result checked."""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common
+
+from edgekit.errors import ExportError, UnsupportedOperatorError, WorkloadError
+
+__all__ = ["export_onnx"]
+
+
+def export_onnx(
+    model: torch.nn.Module,
+    example_inputs: Mapping[str, torch.Tensor],
+    path: Path,
+    *,
+    dynamic: Mapping[str, Mapping[int, str]],
+    output_names: Sequence[str],
+    opset: int,
+) -> Path:
+    """Export ``model`` in eval mode to an ONNX file.
+
+    Args:
+        model: the module; its training flag is restored afterwards.
+        example_inputs: one example of each input, in the order of ``forward``'s parameters. The
+            names become the names of the graph's inputs.
+        path: the file to write; weights over 2 GB go to a sibling ``.data`` file.
+        dynamic: ``{input: {axis: dimension name}}``. A dynamic axis of size 1 in the example is
+            doubled first, since ``torch.export`` takes size 1 for a constant.
+        output_names: names of the graph's outputs, in order.
+        opset: the ONNX operator set to write.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UnsupportedOperatorError: an operator has no ONNX counterpart; names it and its module.
+        ExportError: the model cannot be traced, or the result fails ``onnx.checker``.
+    """
+    examples = {name: _double_ones(x, dynamic.get(name, {})) for name, x in example_inputs.items()}
+    training = model.training
+    model.eval()
+    try:
+        with _quiet():
+            program = _trace(model, examples, dynamic)
+            graph = _convert(program, list(examples), output_names, opset)
+    finally:
+        model.train(training)
+    _save_checked(graph, path)
+    return path
+
+
+def _trace(
+    model: torch.nn.Module,
+    examples: Mapping[str, torch.Tensor],
+    dynamic: Mapping[str, Mapping[int, str]],
+) -> torch.export.ExportedProgram:
+    arguments = tuple(examples.values())
+    try:
+        with torch.no_grad():
+            model(*arguments)
+    except Exception as error:  # the user's forward may raise anything
+        given = ", ".join(f"{name} {list(x.shape)}" for name, x in examples.items())
+        raise WorkloadError(
+            f"forward raised {_describe(error)} on example inputs {given}",
+            where=_location(error) or "model",
+            fix="Give example_inputs that the model accepts, in the order of forward's parameters",
+        ) from error
+    names = {label for axes in dynamic.values() for label in axes.values()}
+    dims = {label: torch.export.Dim(label, min=1) for label in names}
+    shapes = tuple({a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples)
+    try:
+        return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # torch.export raises many unrelated types
+        raise _trace_error(error) from error
+
+
+def _trace_error(error: Exception) -> ExportError:
+    text = str(error)
+    fixed = re.search(
+        r"You marked (\w+) as dynamic but your code specialized it .*?\((\d+)\)", text
+    )
+    if fixed:
+        return ExportError(
+            f"dimension {fixed[1]!r} cannot be dynamic: the model's code fixes it to {fixed[2]}",
+            where=_location(error) or "torch.export",
+            fix="Remove the constant from forward, or leave that axis out of dynamic_shapes",
+        )
+    if "data-dependent" in text:
+        return ExportError(
+            "control flow depends on the values of a tensor",
+            where=_location(error) or "torch.export",
+            fix="Rewrite the branch with torch.where or torch.cond",
+        )
+    return ExportError(
+        f"the model cannot be traced: {_describe(error)}",
+        where=_location(error) or "torch.export",
+        fix="Check that torch.export.export(model, inputs) works; --debug shows the traceback",
+    )
+
+
+def _convert(
+    program: torch.export.ExportedProgram,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    opset: int,
+) -> ir.Model:
+    try:
+        converted = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            verbose=False,
+        )
+    except Exception as error:  # the converter raises private types
+        operator = _missing_operator(error)
+        if operator:
+            raise UnsupportedOperatorError(
+                operator, _module_of(program, operator), "ONNX"
+            ) from error
+        raise ExportError(
+            f"the traced model cannot be converted: {_describe(error)}",
+            where="torch.onnx.export",
+            fix="--debug shows the traceback",
+        ) from error
+    if converted is None:
+        raise ExportError("torch.onnx.export returned nothing", fix="Upgrade torch")
+    return converted.model
+
+
+def _missing_operator(error: BaseException | None) -> str | None:
+    """The operator that the converter had no function for, if that is what went wrong."""
+    while error is not None:
+        found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error))
+        if found and error.__cause__ is None:
+            return found[1]
+        error = error.__cause__
+    return None
+
+
+def _module_of(program: torch.export.ExportedProgram, operator: str) -> str:
+    """Dotted path and class of the module that calls ``operator`` (a decomposed name, too)."""
+    for node in program.run_decompositions().graph.nodes:
+        if node.op == "call_function" and str(node.target).startswith(operator):
+            stack = list(node.meta.get("nn_module_stack", {}).values())
+            if stack:
+                path, kind = stack[-1]
+                name = kind if isinstance(kind, str) else kind.__qualname__
+                return f"{path or 'model'} ({name.rpartition('.')[2]})"
+    return ""
+
+
+def _save_checked(model: ir.Model, path: Path) -> None:
+    # The converter's optimizer can leave two values with one name; the graph itself is right.
+    common.NameFixPass()(model)
+    common.ClearMetadataAndDocStringPass()(model)
+    data = (
+        path.with_suffix(".data").name
+        if _weight_bytes(model) > onnx.checker.MAXIMUM_PROTOBUF
+        else None
+    )
+    try:
+        ir.save(model, path, external_data=data)
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"the exported graph is not valid ONNX: {_describe(error)}",
+            where=str(path),
+            fix="Report it with the model's code; --debug shows the traceback",
+        ) from error
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
+
+
+def _double_ones(example: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:
+    for axis in axes:
+        if example.shape[axis] == 1:
+            example = torch.cat([example, example], dim=axis)
+    return example
+
+
+def _describe(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+
+
+def _location(error: BaseException) -> str:
+    """File and line of the innermost frame that is neither edgekit's nor torch's."""
+    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((*inside, "<")):
+            return f"{frame.filename}:{frame.lineno}"
+    return ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter logs pages about its own internals; failures arrive as exceptions."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
