@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, Protocol
 
 __all__ = ["ExportOptions", "Exporter", "Format", "ShapeRange"]
@@ -35,8 +34,8 @@ class ExportOptions:
         shapes: for each input with a dynamic dimension.
     """
 
-    gpu: str | None = None
-    shapes: Mapping[str, ShapeRange] = MappingProxyType({})
+    gpu: str | None
+    shapes: Mapping[str, ShapeRange]
 
 
 class Exporter(Protocol):

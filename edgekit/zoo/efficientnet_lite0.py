@@ -43,11 +43,10 @@ def workload() -> Workload:
         example_inputs={"image": torch.zeros(2, 3, _SIDE, _SIDE)},
         output_names=["logits"],
         calibration=lambda: _crops(_photos()[0::2], count=256, seed=0),
-        metric=Metric("argmax_agreement"),
-        evaluate=lambda predict: evaluate(predict),
         description="EfficientNet-Lite0, 224x224, ImageNet weights.",
     )
-    evaluate = fidelity_evaluate(
+    made.metric = Metric("argmax_agreement")
+    made.evaluate = fidelity_evaluate(
         lambda: reference_predict(made), lambda: _crops(_photos()[1::2], count=200, seed=1)
     )
     return made

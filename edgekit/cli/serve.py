@@ -1,0 +1,45 @@
+"""``edgekit serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgekit.cli._options import BundlePath, Threads
+
+__all__ = ["serve"]
+
+
+def serve(
+    bundle: BundlePath,
+    runtime: Annotated[
+        str | None, typer.Option(help="Serve this runtime's artifact [default: the fastest].")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    threads: Threads = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model in the URLs [default: the bundle's].")
+    ] = None,
+) -> None:
+    """Serve a bundle over HTTP with the Open Inference Protocol v2. Needs no PyTorch."""
+    from edgekit.errors import RuntimeUnavailableError
+
+    try:
+        from edgekit.serve import server
+    except ModuleNotFoundError as error:
+        raise RuntimeUnavailableError(
+            f"the package {error.name!r} is not installed",
+            where="edgekit serve",
+            fix="Run: pip install 'edgekit[serve]'",
+        ) from error
+    server.serve(
+        bundle,
+        runtime=runtime,
+        host=host,
+        port=port,
+        threads=threads,
+        name=name,
+        announce=lambda line: typer.echo(line, err=True),
+    )

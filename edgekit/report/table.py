@@ -1,0 +1,176 @@
+"""The figures of a bundle as rows: the one source of the terminal, the page and the JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgekit.manifest import Artifact, Decision, Manifest, Verification
+from edgekit.profile.samples import Samples
+from edgekit.profile.stats import Comparison, Summary, compare, summarize
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Row", "print_latency", "print_summary", "print_verification", "rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One artifact.
+
+    Attributes:
+        artifact: what it is.
+        status: ``selected``, ``rejected`` or ``baseline`` (kept to compare with).
+        reason: why, in words.
+        verification: its comparison with the original, None when there was none.
+        score: the workload's metric, None when it was not evaluated.
+        latency: None when it was not measured.
+        speedup: against the uncompressed artifact of the same runtime.
+        speedup_plain: against the uncompressed artifact on ONNX Runtime, what a plain export gives.
+    """
+
+    artifact: Artifact
+    status: str
+    reason: str
+    verification: Verification | None
+    score: float | None
+    latency: Summary | None
+    speedup: Comparison | None
+    speedup_plain: Comparison | None
+
+
+def rows(manifest: Manifest) -> list[Row]:
+    """One row an artifact, runtime by runtime, the fastest runtime first."""
+    samples = {record.artifact: record for record in manifest.latency}
+    return [
+        _row(manifest, decision, artifact, samples)
+        for decision in manifest.decisions
+        for artifact in manifest.artifacts
+        if artifact.runtime == decision.runtime
+    ]
+
+
+def _row(
+    manifest: Manifest, decision: Decision, artifact: Artifact, samples: dict[str, Samples]
+) -> Row:
+    selected = artifact.id == decision.selected
+    baseline = next(a.id for a in manifest.artifacts if a.runtime == artifact.runtime)
+    rejected = decision.rejected.get(artifact.id, "")
+    other = "baseline" if artifact.id == baseline else "rejected"
+    own = samples.get(artifact.id)
+    return Row(
+        artifact=artifact,
+        status="selected" if selected else other,
+        reason=decision.reason if selected else rejected,
+        verification=next((v for v in manifest.verification if v.artifact == artifact.id), None),
+        score=manifest.accuracy.artifacts.get(artifact.id) if manifest.accuracy else None,
+        latency=summarize(own) if own else None,
+        speedup=_compare(samples.get(baseline), own),
+        speedup_plain=_compare(samples.get("onnxruntime-fp32"), own),
+    )
+
+
+def _compare(slow: Samples | None, fast: Samples | None) -> Comparison | None:
+    if slow is None or fast is None or slow.artifact == fast.artifact:
+        return None
+    return compare(slow, fast)
+
+
+def print_summary(manifest: Manifest, console: Console) -> None:
+    """What came of a model, for a person at a terminal."""
+    from rich.table import Table
+
+    accuracy = manifest.accuracy
+    metric = accuracy.metric if accuracy else "metric"
+    table = Table("", "artifact", metric, "size", "p50", "p90", "p99", "speed-up", box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+        column.no_wrap = True
+    if accuracy:
+        table.add_row("", "original (PyTorch or ONNX)", f"{accuracy.reference:.4f}")
+    found = rows(manifest)
+    for row in found:
+        mark = {"selected": "[green]✓[/]", "baseline": "", "rejected": "[red]✗[/]"}[row.status]
+        table.add_row(mark, *_cells(row))
+    console.print(table)
+    console.print(
+        "Latency in ms, batch 1, all artifacts in one interleaved run. Speed-up: against fp32 on "
+        "the same runtime / against fp32 on ONNX Runtime.",
+        style="dim",
+    )
+    for row in found:
+        if row.status == "selected" or row.status == "rejected":
+            console.print(f"{row.artifact.id}: {row.status}, {row.reason}", highlight=False)
+
+
+def print_latency(samples: Sequence[Samples], console: Console) -> None:
+    """The statistics of a profiling run."""
+    from rich.table import Table
+
+    table = Table("artifact", "samples", "mean", "p50", "p90", "p99", "lowest", "highest", box=None)
+    for record in samples:
+        s = summarize(record)
+        table.add_row(
+            record.artifact,
+            str(s.count),
+            *(f"{value:.3f}" for value in (s.mean, s.p50, s.p90)),
+            _p99(s),
+            *(f"{value:.3f}" for value in (s.lowest, s.highest)),
+        )
+    console.print(table)
+    console.print(
+        "Milliseconds, interleaved in one run. ~: too few samples for a sure p99.", style="dim"
+    )
+
+
+def print_verification(records: Sequence[Verification], console: Console) -> None:
+    """How close each artifact is to the original."""
+    from rich.table import Table
+
+    table = Table("artifact", "output", "max abs", "SQNR dB", "cosine", "argmax", "", box=None)
+    for record in records:
+        verdict = "not run: " if not record.ran else "" if record.passed else "FAILED: "
+        for name, result in record.outputs.items():
+            agreement = result.argmax_agreement
+            table.add_row(
+                record.artifact,
+                name,
+                f"{result.max_abs:.3g}",
+                f"{result.sqnr_db:.1f}",
+                f"{result.cosine:.5f}",
+                "-" if agreement is None else f"{agreement:.1%}",
+                "ok" if record.passed else verdict + record.reason,
+            )
+        if not record.outputs:
+            table.add_row(record.artifact, "", "", "", "", "", verdict + record.reason)
+    console.print(table)
+
+
+def _cells(row: Row) -> list[str]:
+    latency = row.latency
+    return [
+        row.artifact.id,
+        "-" if row.score is None else f"{row.score:.4f}",
+        size_text(row.artifact.size),
+        *(
+            ["-"] * 3
+            if latency is None
+            else [f"{latency.p50:.2f}", f"{latency.p90:.2f}", _p99(latency)]
+        ),
+        f"{_times(row.speedup)} / {_times(row.speedup_plain)}",
+    ]
+
+
+def size_text(size: int) -> str:
+    """Bytes for a person: decimal kilobytes or megabytes."""
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+def _p99(summary: Summary) -> str:
+    return f"{'' if summary.p99_supported else '~'}{summary.p99:.2f}"
+
+
+def _times(comparison: Comparison | None) -> str:
+    return "1.00x" if comparison is None else f"{comparison.ratio:.2f}x"
