@@ -81,8 +81,10 @@ def _runtime(name: str) -> Part:
 
 def _part(name: str, module: str, package: str, install: str) -> Part:
     if importlib.util.find_spec(module) is None:
-        return Part(name, package, False, None, f"{package} is not installed", install)
-    return Part(name, package, True, importlib.metadata.version(package), "", "")
+        reason = f"{package} is not installed"
+        return Part(name, package, usable=False, version=None, reason=reason, install=install)
+    version = importlib.metadata.version(package)
+    return Part(name, package, usable=True, version=version, reason="", install="")
 
 
 def _int8(features: tuple[str, ...]) -> str:

@@ -26,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="MODEL: file.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
+    epilog="MODEL: a.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
 )
 for command in (compress, export, verify, profile, report, serve, demo, zoo, recipes, doctor):
     app.command()(command)

@@ -13,7 +13,7 @@ from edgekit.profile.stats import Comparison, Summary, compare, summarize
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Row", "print_latency", "print_summary", "print_verification", "rows"]
+__all__ = ["Row", "print_latency", "print_summary", "print_verification", "rows", "size_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,12 @@ def print_summary(manifest: Manifest, console: Console) -> None:
     accuracy = manifest.accuracy
     metric = accuracy.metric if accuracy else "metric"
     table = Table("", "artifact", metric, "size", "p50", "p90", "p99", "speed-up", box=None)
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[2:]:
         column.justify = "right"
-        column.no_wrap = True
     if accuracy:
-        table.add_row("", "original (PyTorch or ONNX)", f"{accuracy.reference:.4f}")
+        table.add_row("", "the original", f"{accuracy.reference:.4f}")
     found = rows(manifest)
     for row in found:
         mark = {"selected": "[green]✓[/]", "baseline": "", "rejected": "[red]✗[/]"}[row.status]
@@ -101,7 +102,7 @@ def print_summary(manifest: Manifest, console: Console) -> None:
         style="dim",
     )
     for row in found:
-        if row.status == "selected" or row.status == "rejected":
+        if row.status in {"selected", "rejected"}:
             console.print(f"{row.artifact.id}: {row.status}, {row.reason}", highlight=False)
 
 
@@ -169,8 +170,8 @@ def size_text(size: int) -> str:
 
 
 def _p99(summary: Summary) -> str:
-    return f"{'' if summary.p99_supported else '~'}{summary.p99:.2f}"
+    return f"{'' if summary.p99_supported else '~'}{summary.p99:.3f}"
 
 
 def _times(comparison: Comparison | None) -> str:
-    return "1.00x" if comparison is None else f"{comparison.ratio:.2f}x"
+    return "-" if comparison is None else f"{comparison.ratio:.2f}x"

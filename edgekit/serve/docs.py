@@ -34,7 +34,7 @@ def example_request(inputs: tuple[TensorSpec, ...]) -> dict[str, Any]:
 
 
 def curl_command(engine: Engine, name: str, url: str) -> str:
-    """A command line that asks the server for the model's inputs, or for an inference when short."""
+    """A command line to try: an inference where the example is short, else the metadata."""
     if sum(map(_count, engine.inputs)) > _SHOWN:
         return f"curl -s {url}/v2/models/{name}"
     body = json.dumps(example_request(engine.inputs))

@@ -47,7 +47,7 @@ DATATYPES: Mapping[str, str] = MappingProxyType(
 _DTYPES = {datatype: np.dtype(name) for name, datatype in DATATYPES.items()}
 
 #: What JSON element types each kind of dtype takes.
-_ELEMENTS = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
+_ELEMENTS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
 
 
 class ProtocolError(EdgekitError):
@@ -112,7 +112,7 @@ def parse_request(
     tail.finish()
     parameters = _parameters(document, "request")
     binary = _flag(parameters, "binary_data_output", default=False)
-    return InferRequest(_id(document), tensors, _requested(document, binary), binary)
+    return InferRequest(_id(document), tensors, _requested(document, binary=binary), binary)
 
 
 def encode_response(
@@ -265,7 +265,8 @@ def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> Arra
     if dtype.kind == "b":
         return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
     stored = np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape)
-    return stored.astype(dtype, copy=False)
+    tensor: Array = stored.astype(dtype, copy=False)
+    return tensor
 
 
 def _raw_input(body: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
@@ -287,7 +288,7 @@ def _raw_input(body: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     return {spec.name: _from_bytes(body, dtype, shape)}
 
 
-def _requested(document: dict[str, Any], binary: bool) -> tuple[RequestedOutput, ...]:
+def _requested(document: dict[str, Any], *, binary: bool) -> tuple[RequestedOutput, ...]:
     found: list[RequestedOutput] = []
     for index, item in enumerate(_list(document, "outputs", required=False)):
         name = item.get("name") if isinstance(item, dict) else None

@@ -121,7 +121,7 @@ class Classifier:
         loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)
         model.train()
         for _ in range(epochs):
-            for chosen in torch.randperm(len(inputs), generator=generator).split(_BATCH):
+            for chosen in torch.split(torch.randperm(len(inputs), generator=generator), _BATCH):
                 batch = inputs[chosen]
                 if self.augment is not None:
                     batch = self.augment(batch, generator)

@@ -1,0 +1,67 @@
+"""Write both files of the report from a bundle."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgekit.atomic import write_file
+from edgekit.bundle import Bundle
+from edgekit.errors import RuntimeUnavailableError
+from edgekit.manifest import Manifest
+from edgekit.report.page import render
+from edgekit.report.table import rows
+
+__all__ = ["write_report"]
+
+
+def write_report(bundle: Bundle, folder: Path) -> Path:
+    """Write ``report.html`` (self-contained) and ``report.json`` into ``folder``.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RuntimeUnavailableError: the plotting library is not installed.
+        OutputError: the folder is missing or not writable.
+    """
+    try:
+        page = render(bundle.manifest)
+    except ModuleNotFoundError as error:
+        raise RuntimeUnavailableError(
+            f"the package {error.name!r} is not installed",
+            where="edgekit report",
+            fix="Run: pip install 'edgekit[report]'",
+        ) from error
+    write_file(folder / "report.json", json.dumps(_document(bundle.manifest), indent=1).encode())
+    path = folder / "report.html"
+    write_file(path, page.encode())
+    return path
+
+
+def _document(manifest: Manifest) -> dict[str, Any]:
+    """The manifest with its raw samples, and the table that the page shows."""
+    table = [
+        {
+            **asdict(row),
+            "artifact": row.artifact.id,
+            "size": row.artifact.size,
+            "verification": row.verification and row.verification.model_dump(mode="json"),
+        }
+        for row in rows(manifest)
+    ]
+    return {"table": _finite(table), "bundle": manifest.model_dump(mode="json")}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity (an exact match has an infinite SQNR): written as a string."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
