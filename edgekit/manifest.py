@@ -118,10 +118,15 @@ class Verification(_Record):
 
 
 class Accuracy(_Record):
-    """The workload's metric: of the original and of each artifact that was evaluated."""
+    """The workload's metric: of the original and of each artifact that was evaluated.
+
+    Attributes:
+        max_drop: how much of it an artifact might lose to be selected.
+    """
 
     metric: str
     higher_is_better: bool
+    max_drop: float
     reference: float
     artifacts: dict[str, float]
 

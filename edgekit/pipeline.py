@@ -89,7 +89,7 @@ def make_bundle(
             judge = _Judge(workload, folder, built, timing or Timing(), progress, stack)
             verification = judge.verify()
             _require_originals(verification, built)
-            accuracy = judge.evaluate()
+            accuracy = judge.evaluate(recipe.budget.max_drop)
             samples = judge.profile() if timing is not None else []
         judge.reference.save(folder / "reference.npz", _STORED_BYTES)
         manifest = _manifest(workload, recipe, builder, built, inputs, outputs).model_copy(
@@ -150,8 +150,12 @@ class _Judge:
                 records.append(not_run(artifact.id, unusable(artifact.runtime)))
         return records
 
-    def evaluate(self) -> Accuracy | None:
-        """The workload's metric of the original and of each artifact."""
+    def evaluate(self, budget: float | None) -> Accuracy | None:
+        """The workload's metric of the original and of each artifact.
+
+        Args:
+            budget: the recipe's largest drop, None for the workload's own.
+        """
         workload = self._workload
         if workload.evaluate is None or workload.metric is None:
             self.notes = ("No evaluate function: artifacts were judged by verification only.",)
@@ -166,6 +170,7 @@ class _Judge:
         return Accuracy(
             metric=workload.metric.name,
             higher_is_better=workload.metric.higher_is_better,
+            max_drop=workload.metric.max_drop if budget is None else budget,
             reference=reference,
             artifacts=scores,
         )

@@ -33,13 +33,13 @@ def decide(
         verification: by artifact id.
         accuracy: the workload's metric of each artifact.
         samples: latencies by artifact id.
-        budget: the recipe's limits.
+        budget: the recipe's least speed-up.
     """
     baseline, *candidates = artifacts
     rejected: dict[str, str] = {}
     gains: dict[str, float] = {}
     for candidate in candidates:
-        reason = _broken(candidate, verification) or _over_budget(candidate, accuracy, budget)
+        reason = _broken(candidate, verification) or _over_budget(candidate, accuracy)
         if not reason:
             reason, gain = _not_faster(candidate, baseline, samples, budget)
             gains[candidate.id] = gain
@@ -68,16 +68,16 @@ def _broken(candidate: Artifact, verification: Mapping[str, Verification]) -> st
     return "" if record.passed else f"failed verification: {record.reason}"
 
 
-def _over_budget(candidate: Artifact, accuracy: Accuracy | None, budget: Budget) -> str:
+def _over_budget(candidate: Artifact, accuracy: Accuracy | None) -> str:
     if accuracy is None or candidate.id not in accuracy.artifacts:
         return ""
     value = accuracy.artifacts[candidate.id]
     drop = Metric(accuracy.metric, accuracy.higher_is_better).drop(accuracy.reference, value)
-    if drop <= budget.max_drop:
+    if drop <= accuracy.max_drop:
         return ""
     return (
         f"{accuracy.metric} {value:.4f} is {drop:.4f} worse than {accuracy.reference:.4f}, "
-        f"the budget is {budget.max_drop:g}"
+        f"the budget is {accuracy.max_drop:g}"
     )
 
 

@@ -27,10 +27,13 @@ class Metric:
     Attributes:
         name: the key of this metric in what ``Workload.evaluate`` returns.
         higher_is_better: the direction of "better".
+        max_drop: how much of it a compressed model may lose, in the metric's own unit. A recipe
+            or ``--max-drop`` that says something else wins.
     """
 
     name: str
     higher_is_better: bool = True
+    max_drop: float = 0.01
 
     def drop(self, reference: float, value: float) -> float:
         """How much worse ``value`` is than ``reference`` (negative when it is better)."""

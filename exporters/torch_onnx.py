@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -81,9 +82,24 @@ def _trace(
     dims = {label: torch.export.Dim(label, min=1) for label in names}
     shapes = tuple({a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples)
     try:
-        return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
+        try:
+            return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
+        except torch._dynamo.exc.UserError as error:  # noqa: SLF001, the documented type
+            # The model itself bounds a dimension (512 position embeddings, say): take the bound.
+            shapes = _within_bounds(error, shapes)
+            return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises many unrelated types
         raise _trace_error(error) from error
+
+
+def _within_bounds(error: Exception, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The dynamic shapes with the bounds that torch.export found; the error again without any."""
+    if "Suggested fixes" not in str(error) or "specialized" in str(error):
+        raise error
+    refine = torch.export.dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes
+    advice = str(error).partition("\n\n")[0]  # refine() takes the text behind it for advice, too
+    refined: tuple[Any, ...] = refine(advice, shapes)
+    return refined
 
 
 def _trace_error(error: Exception) -> ExportError:

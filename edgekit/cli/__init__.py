@@ -25,6 +25,8 @@ app = typer.Typer(
     help="From a trained PyTorch model to a verified, measured deployment on an edge device.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help without importing rich answers in half the time
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="MODEL: a.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
 )

@@ -22,14 +22,15 @@ class Budget(BaseModel):
 
     Attributes:
         max_drop: how much worse the workload's metric may get, in the metric's own unit
-            (0.01 of an accuracy given as a fraction is one point).
+            (0.01 of an accuracy given as a fraction is one point); None for what the workload
+            itself allows.
         min_speedup: least speed-up over the uncompressed artifact of the same runtime, measured
             in the same interleaved run; the whole confidence interval has to lie above it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_drop: float = Field(default=0.01, ge=0.0)
+    max_drop: float | None = Field(default=None, ge=0.0)
     min_speedup: float = Field(default=1.0, ge=0.0)
 
 

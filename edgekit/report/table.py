@@ -158,7 +158,7 @@ def _cells(row: Row) -> list[str]:
         *(
             ["-"] * 3
             if latency is None
-            else [f"{latency.p50:.2f}", f"{latency.p90:.2f}", _p99(latency)]
+            else [f"{latency.p50:.3f}", f"{latency.p90:.3f}", _p99(latency)]
         ),
         f"{_times(row.speedup)} / {_times(row.speedup_plain)}",
     ]

@@ -255,9 +255,10 @@ def _from_json(item: dict[str, Any], where: str, dtype: np.dtype[Any], shape: li
         kind = wrong.pop().__name__
         raise ProtocolError(f"{where}: an element is of type {kind}, not {item['datatype']}")
     try:
-        return np.array(flat, dtype=dtype).reshape(shape)
+        tensor: Array = np.array(flat, dtype=dtype).reshape(shape)
     except OverflowError as error:
         raise ProtocolError(f"{where}: an element is out of range of {item['datatype']}") from error
+    return tensor
 
 
 def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
