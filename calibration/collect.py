@@ -94,7 +94,7 @@ def _run(session: Session, batch: Feeds, index: int) -> dict[str, Array]:
         return session.run(batch)
     except SpecError as error:
         raise CalibrationError(
-            f"does not fit the model: {error.where}: {error.what}",
+            f"does not fit the model: {str(error).removesuffix(f' {error.fix}.')}",
             where=f"calibration batch {index}",
             fix=error.fix,
         ) from error

@@ -15,7 +15,7 @@ from edgekit.calibration import CalibrationTable, collect, rows
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.placement import PROFILES
 from edgekit.compress.recipe import Recipe
-from edgekit.errors import CalibrationError, ExportError, RuntimeUnavailableError
+from edgekit.errors import ExportError, RuntimeUnavailableError
 from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.tensorrt_engine import check_gpu
@@ -165,12 +165,6 @@ class Builder:
 
     def _calibrate(self, passes: Sequence[GraphPass]) -> list[CalibrationTable]:
         self._progress.stage("Calibrate")
-        if self._workload.calibration is None:
-            raise CalibrationError(
-                "has no calibration data",
-                where=f"model {self._workload.name!r}",
-                fix="Give it with --calib data.npz, or set calibration in the workload",
-            )
         model = ir.load(self.model)
         tables = []
         for step in passes:
@@ -180,7 +174,7 @@ class Builder:
             self.table = collect(
                 self.model,
                 tensors,
-                _limited(self._workload.calibration(), step.samples),
+                _limited(self._workload.feeds(), step.samples),
                 step.observer,
                 observer_name=step.observer_name(),
                 progress=lambda count: self._progress.update(f"{count} samples"),

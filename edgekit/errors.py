@@ -94,7 +94,7 @@ class UnsupportedOperatorError(ExportError):
         super().__init__(
             f"operator {operator} has no {target} counterpart",
             where=f"module {module}" if module else None,
-            fix="Rewrite that module with supported operators or leave that runtime out",
+            fix="Rewrite that module with supported operators",
         )
 
 

@@ -15,6 +15,7 @@ from edgekit import runtimes, zoo
 from edgekit.bundle import Bundle
 from edgekit.calibration.sources import file_source, held_out, kept
 from edgekit.errors import EdgekitError, ModelReferenceError, WorkloadError, nearest
+from edgekit.exporters.prepare import load_onnx
 from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
 from edgekit.runtimes import SessionOptions
@@ -142,8 +143,11 @@ def _import_failed(where: str, error: Exception) -> ModelReferenceError:
 def _from_pt2(path: Path, calib: Path | None) -> Workload:
     import torch  # only for PyTorch models
 
+    from edgekit.exporters.torch_onnx import quiet
+
     try:
-        program = torch.export.load(path)
+        with quiet():
+            program = torch.export.load(path)
     except Exception as error:  # zipfile, runtime and pickle errors alike
         raise ModelReferenceError(
             f"is not a torch.export program: {type(error).__name__}: {error}",
@@ -207,6 +211,7 @@ def _program_dims(
 
 def _data_workload(name: str, model: Path, calib: Path | None) -> Workload:
     """A workload around an ONNX file: inputs from the file, data from ``--calib``."""
+    load_onnx(model)
     with runtimes.require("onnxruntime").load(model, SessionOptions(optimize=False)) as session:
         specs, outputs = session.inputs, [spec.name for spec in session.outputs]
     generator = np.random.default_rng(0)

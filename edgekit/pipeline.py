@@ -197,7 +197,7 @@ class _Judge:
 
     def _verification_feeds(self) -> list[Feeds]:
         if self._workload.calibration is not None:
-            samples = take_samples(self._workload.calibration(), _VERIFY_SAMPLES)
+            samples = take_samples(self._workload.feeds(), _VERIFY_SAMPLES)
             if samples:
                 return samples
         example = {name: np.asarray(value) for name, value in self._workload.example_inputs.items()}

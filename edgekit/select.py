@@ -57,7 +57,7 @@ def decide(
             reason=f"{inside[best]:.2f}x as fast as {baseline.id}, inside the accuracy budget",
             rejected=rejected,
         )
-    why = "; ".join(rejected.values()) if rejected else "the only artifact"
+    why = "; ".join(f"{name}: {told}" for name, told in rejected.items()) or "the only artifact"
     return Decision(runtime=runtime, selected=baseline.id, reason=why, rejected=rejected)
 
 

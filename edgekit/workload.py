@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from edgekit.errors import WorkloadError
+import numpy as np
+
+from edgekit.errors import CalibrationError, EdgekitError, WorkloadError
 from edgekit.spec import Feeds, Outputs
 
 if TYPE_CHECKING:
@@ -96,6 +98,28 @@ class Workload:
             return {name: dict(self.dynamic_shapes.get(name, {})) for name in self.example_inputs}
         return {name: {0: "batch"} for name in self.example_inputs}
 
+    def feeds(self) -> Iterator[Feeds]:
+        """The calibration batches, each value as a numpy array.
+
+        Raises:
+            CalibrationError: (while iterating) there is no calibration data.
+            WorkloadError: (while iterating) the user's function raised, or gave something else.
+        """
+        where = f"workload {self.name!r}, calibration"
+        if self.calibration is None:
+            raise CalibrationError(
+                "there is no calibration data",
+                where=where,
+                fix="Give it with --calib data.npz, or set calibration in the workload",
+            )
+        try:
+            for batch in self.calibration():
+                yield {name: np.asarray(values) for name, values in batch.items()}
+        except EdgekitError:
+            raise
+        except Exception as error:  # the user's own code
+            raise _user_error(error, where) from error
+
     def score(self, predict: Predict) -> float:
         """Run :attr:`evaluate` with ``predict`` and pick the deciding metric.
 
@@ -105,7 +129,12 @@ class Workload:
         where = f"workload {self.name!r}, evaluate"
         if self.evaluate is None or self.metric is None:
             raise WorkloadError("no metric is defined", where=where, fix="Set evaluate and metric")
-        figures = self.evaluate(predict)
+        try:
+            figures = self.evaluate(predict)
+        except EdgekitError:
+            raise
+        except Exception as error:  # the user's own code
+            raise _user_error(error, where) from error
         value = figures.get(self.metric.name)
         if value is None or not math.isfinite(value):
             raise WorkloadError(
@@ -114,3 +143,11 @@ class Workload:
                 fix=f"Return {{{self.metric.name!r}: value}}",
             )
         return float(value)
+
+
+def _user_error(error: Exception, where: str) -> WorkloadError:
+    return WorkloadError(
+        f"raised {type(error).__name__}: {error}",
+        where=where,
+        fix="Mend that function; --debug shows the traceback",
+    )

@@ -11,7 +11,7 @@ from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, ModelReferenceError
 
-__all__ = ["prepare_onnx"]
+__all__ = ["load_onnx", "prepare_onnx"]
 
 #: The first operator set whose DequantizeLinear has a per-channel axis.
 _OLDEST_OPSET = 13
@@ -31,7 +31,7 @@ def prepare_onnx(source: Path, target: Path) -> Path:
         ModelReferenceError: ``source`` is missing or is not an ONNX file.
         ExportError: it is not a valid ONNX graph.
     """
-    model = _load(source)
+    model = load_onnx(source)
     for step in (
         common.InlinePass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True),
@@ -47,7 +47,13 @@ def prepare_onnx(source: Path, target: Path) -> Path:
     return target
 
 
-def _load(source: Path) -> ir.Model:
+def load_onnx(source: Path) -> ir.Model:
+    """Read and check an ONNX file; an operator set too old for Q/DQ pairs is converted.
+
+    Raises:
+        ModelReferenceError: ``source`` is missing or is not an ONNX file.
+        ExportError: it is not a valid ONNX graph.
+    """
     if not source.is_file():
         raise ModelReferenceError(
             "no such file", where=str(source), fix="Check the path of the ONNX file"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import re
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, UnsupportedOperatorError, WorkloadError
 
-__all__ = ["export_onnx"]
+__all__ = ["export_onnx", "quiet"]
 
 
 def export_onnx(
@@ -53,9 +54,10 @@ def export_onnx(
     training = model.training
     model.eval()
     try:
-        with _quiet():
+        with quiet():
             program = _trace(model, examples, dynamic)
             graph = _convert(program, list(examples), output_names, opset)
+        _name_dims(graph, dynamic)
     finally:
         model.train(training)
     _save_checked(graph, path)
@@ -80,7 +82,9 @@ def _trace(
         ) from error
     names = {label for axes in dynamic.values() for label in axes.values()}
     dims = {label: torch.export.Dim(label, min=1) for label in names}
-    shapes = tuple({a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples)
+    shapes: tuple[Any, ...] = tuple(
+        {a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples
+    )
     try:
         try:
             return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
@@ -98,8 +102,7 @@ def _within_bounds(error: Exception, shapes: tuple[Any, ...]) -> tuple[Any, ...]
         raise error
     refine = torch.export.dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes
     advice = str(error).partition("\n\n")[0]  # refine() takes the text behind it for advice, too
-    refined: tuple[Any, ...] = refine(advice, shapes)
-    return refined
+    return tuple(refine(advice, shapes))
 
 
 def _trace_error(error: Exception) -> ExportError:
@@ -157,6 +160,21 @@ def _convert(
     return converted.model
 
 
+def _name_dims(model: ir.Model, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+    """Give the dynamic dimensions the user's names; the converter keeps symbols such as ``s31``."""
+    names: dict[str, str] = {}
+    for value in model.graph.inputs:
+        for axis, label in dynamic.get(str(value.name), {}).items():
+            symbol = value.shape[axis] if value.shape is not None else None
+            if isinstance(symbol, ir.SymbolicDim) and symbol.value is not None:
+                names[symbol.value] = label
+    values = [*model.graph.inputs, *(out for node in model.graph for out in node.outputs)]
+    for value in values:
+        for axis, dim in enumerate(value.shape or ()):
+            if isinstance(dim, ir.SymbolicDim) and dim.value in names and value.shape is not None:
+                value.shape[axis] = names[dim.value]
+
+
 def _missing_operator(error: BaseException | None) -> str | None:
     """The operator that the converter had no function for, if that is what went wrong."""
     while error is not None:
@@ -168,14 +186,19 @@ def _missing_operator(error: BaseException | None) -> str | None:
 
 
 def _module_of(program: torch.export.ExportedProgram, operator: str) -> str:
-    """Dotted path and class of the module that calls ``operator`` (a decomposed name, too)."""
-    for node in program.run_decompositions().graph.nodes:
-        if node.op == "call_function" and str(node.target).startswith(operator):
+    """Dotted path and class of the module that calls ``operator``.
+
+    The converter names the decomposed operator (``prims.bessel_j0``), the traced program the one
+    that was written (``aten.special_bessel_j0``), so only the last part is compared.
+    """
+    name = operator.rpartition(".")[2]
+    for node in program.graph.nodes:
+        if node.op == "call_function" and name in str(node.target):
             stack = list(node.meta.get("nn_module_stack", {}).values())
             if stack:
                 path, kind = stack[-1]
-                name = kind if isinstance(kind, str) else kind.__qualname__
-                return f"{path or 'model'} ({name.rpartition('.')[2]})"
+                label = kind if isinstance(kind, str) else kind.__qualname__
+                return f"{path or 'model'} ({label.rpartition('.')[2]})"
     return ""
 
 
@@ -224,14 +247,17 @@ def _location(error: BaseException) -> str:
     return ""
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter logs pages about its own internals; failures arrive as exceptions."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Torch logs and prints pages about its own internals; failures arrive as exceptions."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             yield
     finally:
         logging.disable(disabled)

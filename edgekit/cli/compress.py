@@ -28,7 +28,11 @@ def compress(
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the profiling run.")] = 20,
     json: Json = False,
 ) -> None:
-    """Compress a model, export it, verify, evaluate and profile it, and write a bundle."""
+    """Compress a model and write a verified, measured bundle.
+
+    Exports to every runtime, compares each artifact with the original, evaluates and profiles
+    it, and selects the fastest one inside the budget for each runtime.
+    """
     from edgekit.cli._build import build_and_show
 
     build_and_show(

@@ -17,7 +17,7 @@ def demo(
     model: Annotated[str, typer.Option(help="The model to show it on.")] = "zoo:resnet8-mnist",
     gpu: Annotated[str, typer.Option(help="GPU generation of the TensorRT-RTX engine.")] = "sm89",
 ) -> None:
-    """Show the whole chain on a small model: compress, export, verify, profile, report, serve."""
+    """Show the whole chain on a small model."""
     from edgekit.cli._build import build_and_show
     from edgekit.cli._console import stdout
     from edgekit.cli._served import request_once

@@ -8,7 +8,7 @@ __all__ = ["doctor"]
 
 
 def doctor(json: Json = False) -> None:
-    """Say what this machine can run, build and serve, and what to install for the rest."""
+    """Say what this machine can run, build and serve."""
     from dataclasses import asdict
 
     from edgekit.cli._console import print_json, stdout

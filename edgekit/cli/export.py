@@ -16,7 +16,7 @@ def export(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Export a model as it is to ONNX, OpenVINO IR and TensorRT-RTX, verify it, write a bundle."""
+    """Export a model as it is and write a verified bundle."""
     from edgekit.cli._build import build_and_show
 
     build_and_show(

@@ -23,7 +23,10 @@ def profile(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure the latency of a bundle's artifacts on this machine, interleaved in one run."""
+    """Measure the latency of a bundle's artifacts here.
+
+    All artifacts take turns in one run, so that the machine's moods hit them alike.
+    """
     from edgekit.atomic import write_file
     from edgekit.bundle import Bundle
     from edgekit.cli._console import print_json, shown_progress, stdout

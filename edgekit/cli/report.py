@@ -19,7 +19,7 @@ def report(
         typer.Option("--output", "-o", help="Folder for the two files [default: NAME-report]."),
     ] = None,
 ) -> None:
-    """Write report.html (one self-contained file) and report.json, and print the summary."""
+    """Write report.html and report.json of a bundle."""
     from edgekit.bundle import Bundle
     from edgekit.cli._console import stdout
     from edgekit.report import write_report

@@ -23,7 +23,7 @@ def serve(
         str | None, typer.Option(help="Name of the model in the URLs [default: the bundle's].")
     ] = None,
 ) -> None:
-    """Serve a bundle over HTTP with the Open Inference Protocol v2. Needs no PyTorch."""
+    """Serve a bundle over the Open Inference Protocol v2."""
     from edgekit.errors import RuntimeUnavailableError
 
     try:

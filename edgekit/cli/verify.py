@@ -16,7 +16,7 @@ def verify(
     runtime: Annotated[str | None, typer.Option(help="Only this runtime's artifacts.")] = None,
     json: Json = False,
 ) -> None:
-    """Check a bundle's hashes, and that every artifact still computes what the original did.
+    """Check a bundle's hashes and its artifacts' outputs.
 
     Needs no PyTorch: the original's outputs are stored in the bundle. Exit code 1 when an
     artifact fails, 2 when the bundle is damaged.

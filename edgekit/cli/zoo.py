@@ -8,7 +8,7 @@ __all__ = ["zoo"]
 
 
 def zoo(json: Json = False) -> None:
-    """List the models that come with edgekit, with real weights and real data."""
+    """List the models that come with edgekit."""
     from edgekit.cli._console import print_json, stdout
     from edgekit.zoo import describe, names
 

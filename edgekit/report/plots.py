@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -29,7 +30,7 @@ def latency_distribution(samples: Sequence[Samples]) -> str:
         share = np.arange(1, values.size + 1) / values.size * 100
         axes.step(values, share, where="post", color=colour, label=record.artifact, linewidth=1.6)
     axes.set_xscale("log")
-    _plain_ticks(axes)
+    _plain_ticks(axes.xaxis)
     axes.set_xlabel("latency in ms (log scale)")
     axes.set_ylabel("% of inferences done")
     axes.set_ylim(0, 101)
@@ -44,8 +45,7 @@ def latency_over_time(samples: Sequence[Samples]) -> str:
         rounds = np.median(np.reshape(record.latencies_ns, (-1, record.block)), axis=1) / 1e6
         axes.plot(rounds, color=colour, label=record.artifact, linewidth=0.9)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    _plain_ticks(axes.yaxis)
     axes.set_xlabel("round")
     axes.set_ylabel("median latency in ms")
     return _svg(figure)
@@ -82,11 +82,11 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _plain_ticks(axes: Axes) -> None:
+def _plain_ticks(axis: Axis) -> None:
     """1, 2, 5 instead of powers of ten: latencies seldom span more than one or two of them."""
-    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def _legend(axes: Axes) -> None:

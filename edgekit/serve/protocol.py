@@ -264,10 +264,10 @@ def _from_json(item: dict[str, Any], where: str, dtype: np.dtype[Any], shape: li
 def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
     """Little-endian, row-major. A BOOL is one byte, and any byte but 0 is true."""
     if dtype.kind == "b":
-        return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
-    stored = np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape)
-    tensor: Array = stored.astype(dtype, copy=False)
-    return tensor
+        stored: Array = np.frombuffer(data, np.uint8) != 0
+    else:
+        stored = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+    return stored.reshape(shape)
 
 
 def _raw_input(body: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:

@@ -21,8 +21,7 @@ __all__ = [
     "quantize",
     "quantize_bias",
     "quantize_weight",
-    "signed",
-    "symmetric",
+    "symmetric_int8",
 ]
 
 #: Below this a float32 scale is denormal, and dividing by it overflows on hardware that flushes
@@ -51,15 +50,7 @@ def asymmetric_uint8(observed: Range) -> AffineParameters:
     return AffineParameters(np.asarray(scale), np.asarray(zero_point, dtype=np.uint8))
 
 
-def symmetric(observed: Range) -> AffineParameters:
-    """Zero point 0: uint8 where no value is negative, :func:`signed` elsewhere."""
-    if observed.low < 0.0:
-        return signed(observed)
-    scale = _safe_scale(np.float32(observed.high / 255.0))
-    return AffineParameters(np.asarray(scale), np.asarray(0, dtype=np.uint8))
-
-
-def signed(observed: Range) -> AffineParameters:
+def symmetric_int8(observed: Range) -> AffineParameters:
     """int8 with zero point 0; the range is +-127 steps, so that -x and x are equally exact."""
     scale = _safe_scale(np.float32(max(abs(observed.low), abs(observed.high)) / 127.0))
     return AffineParameters(np.asarray(scale), np.asarray(0, dtype=np.int8))

@@ -13,8 +13,7 @@ from edgekit.compress.quantize.arithmetic import (
     asymmetric_uint8,
     quantize_bias,
     quantize_weight,
-    signed,
-    symmetric,
+    symmetric_int8,
 )
 from edgekit.compress.quantize.placement import PlacementProfile, QuantizedNode
 from edgekit.exporters.graph import add_constant
@@ -22,7 +21,7 @@ from edgekit.spec import Array
 
 __all__ = ["insert_qdq"]
 
-_FORMATS = {"asymmetric": asymmetric_uint8, "symmetric": symmetric, "signed": signed}
+_FORMATS = {"asymmetric": asymmetric_uint8, "symmetric": symmetric_int8}
 
 #: A bias of at most this many steps fits int32 with room for the products added to it.
 _LARGEST_BIAS = 2.0**30
