@@ -34,7 +34,7 @@ def prepare_onnx(source: Path, target: Path) -> Path:
     model = load_onnx(source)
     for step in (
         common.InlinePass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.RemoveInitializersFromInputsPass(),
         common.IdentityEliminationPass(),
         common.NameFixPass(),

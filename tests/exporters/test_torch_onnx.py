@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgekit import runtimes
+from edgekit.errors import EdgekitError, ExportError, UnsupportedOperatorError, WorkloadError
+from edgekit.exporters.torch_onnx import export_onnx
+
+BATCH = {"x": {0: "batch"}}
+
+
+def _export(model: nn.Module, folder: Path, example: torch.Tensor, **options: object) -> Path:
+    settings: dict = {"dynamic": BATCH, "output_names": ["y"], "opset": 20, **options}
+    return export_onnx(model, {"x": example}, folder / "m.onnx", **settings)
+
+
+def _same(model: nn.Module, path: Path, inputs: torch.Tensor) -> None:
+    with runtimes.get("onnxruntime").load(path) as session, torch.no_grad():
+        got = session.run({"x": inputs.numpy()})["y"]
+        np.testing.assert_allclose(got, model.eval()(inputs).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_names_dynamic_dimension_and_opset_are_kept(tmp_path: Path) -> None:
+    path = _export(nn.Linear(4, 3), tmp_path, torch.zeros(2, 4))
+    model = onnx.load(path)
+    assert model.opset_import[0].version == 20
+    assert [value.name for value in model.graph.input] == ["x"]
+    assert [value.name for value in model.graph.output] == ["y"]
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_other_batch_sizes_than_the_example_give_the_same_as_torch(
+    tmp_path: Path, batch: int
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    path = _export(model, tmp_path, torch.zeros(1, 3, 8, 8))
+    _same(model, path, torch.randn(batch, 3, 8, 8))
+
+
+def test_a_recurrent_network_exports(tmp_path: Path) -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(4, 8, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lstm(x)[0][:, -1]
+
+    model = Reader()
+    _same(model, _export(model, tmp_path, torch.zeros(2, 5, 4)), torch.randn(3, 5, 4))
+
+
+def test_a_model_that_bounds_its_dimension_exports_within_the_bound(tmp_path: Path) -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(16, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.table[: x.shape[1]]
+
+    model = Positions()
+    path = _export(
+        model, tmp_path, torch.zeros(2, 6, 4), dynamic={"x": {0: "batch", 1: "sequence"}}
+    )
+    _same(model, path, torch.randn(3, 9, 4))
+
+
+def test_two_values_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    class Unit(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.normalize(x.sum(1), dim=-1)
+
+    _same(Unit(), _export(Unit(), tmp_path, torch.zeros(2, 3, 4)), torch.randn(5, 3, 4))
+
+
+def test_training_mode_is_restored(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout()).train()
+    _export(model, tmp_path, torch.zeros(2, 4))
+    assert model.training
+
+
+def test_an_unsupported_operator_is_named_with_its_module(tmp_path: Path) -> None:
+    class Bessel(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(x)
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), Bessel()))
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        _export(model, tmp_path, torch.zeros(2, 4))
+    assert "bessel_j0" in caught.value.operator
+    assert caught.value.module == "1.1 (Bessel)"
+
+
+class _Branch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.sum() > 0 else x
+
+
+class _Fixed(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "message"),
+    [
+        (_Branch(), ExportError, "control flow depends on the values"),
+        (_Fixed(), ExportError, "'batch' cannot be dynamic: the model's code fixes it to 2"),
+        (nn.Linear(5, 2), WorkloadError, "forward raised RuntimeError"),
+    ],
+)
+def test_a_model_that_cannot_be_traced_says_why_in_one_line_and_prints_nothing(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    model: nn.Module,
+    kind: type[EdgekitError],
+    message: str,
+) -> None:
+    with pytest.raises(kind) as caught:
+        _export(model, tmp_path, torch.zeros(2, 4))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit import runtimes
+from edgekit.bundle import Bundle
+from edgekit.errors import EdgekitError, RuntimeUnavailableError
+from edgekit.profile.bundle import profile_bundle
+from edgekit.profile.runner import BLOCK, Timed, profile_interleaved
+from edgekit.profile.samples import Samples
+from edgekit.spec import Feeds
+from tests.conftest import batches
+
+FEEDS = {"image": next(batches())["image"][:1]}
+LIMITS = {"threads": 1, "min_rounds": 3, "max_rounds": 5, "max_seconds": 0.5}
+
+
+def _entries(path: Path) -> list[Timed]:
+    return [Timed(name, name, runtimes.get(name).load(path)) for name in runtimes.names()]
+
+
+def test_every_entry_is_timed_equally_often_in_one_run(onnx_file: Path) -> None:
+    found = profile_interleaved(_entries(onnx_file), FEEDS, **LIMITS)
+    assert {len(samples.latencies_ns) for samples in found} <= {3 * BLOCK, 4 * BLOCK, 5 * BLOCK}
+    assert len({len(samples.latencies_ns) for samples in found}) == 1
+    assert len({samples.run for samples in found}) == 1
+    assert all(value > 0 for samples in found for value in samples.latencies_ns)
+
+
+def test_the_least_rounds_are_done_however_long_they_take(onnx_file: Path) -> None:
+    limits = {**LIMITS, "max_seconds": 0.0}
+    found = profile_interleaved(_entries(onnx_file), FEEDS, **limits)
+    assert len(found[0].latencies_ns) == 3 * BLOCK
+
+
+def test_each_entry_follows_each_other(onnx_file: Path) -> None:
+    order: list[str] = []
+    entries = []
+    for name in ("a", "b", "c"):
+        session = runtimes.get("onnxruntime").load(onnx_file)
+        run = session._run
+
+        def spied(feeds: Feeds, name: str = name, run=run) -> dict[str, np.ndarray]:  # noqa: ANN001
+            order.append(name)
+            return run(feeds)
+
+        session._run = spied
+        entries.append(Timed(name, "onnxruntime", session))
+    profile_interleaved(entries, FEEDS, **LIMITS, warmup=0)
+    turns = order[:: BLOCK + 1]
+    followed = set(zip(turns, turns[1:], strict=False))
+    assert {("a", "b"), ("b", "c"), ("c", "a")} <= followed
+    assert {turns[0], turns[3], turns[6]} == {"a", "b", "c"}
+
+
+def test_garbage_collection_is_on_again_afterwards(onnx_file: Path) -> None:
+    profile_interleaved(_entries(onnx_file), FEEDS, **LIMITS)
+    assert gc.isenabled()
+
+
+def test_a_failing_inference_names_the_artifact(onnx_file: Path) -> None:
+    (entry, *_) = _entries(onnx_file)
+    entry.session.close()
+    with pytest.raises(EdgekitError, match=r"artifact onnxruntime on onnxruntime.*closed"):
+        profile_interleaved([entry], FEEDS, **LIMITS)
+
+
+def test_samples_survive_json(onnx_file: Path) -> None:
+    (samples, *_) = profile_interleaved(_entries(onnx_file), FEEDS, **LIMITS)
+    assert Samples.model_validate_json(samples.model_dump_json()) == samples
+
+
+def test_a_bundle_is_profiled_from_its_own_samples(bundle: Bundle) -> None:
+    found = profile_bundle(bundle, seconds=0.1, batch=4, threads=1)
+    assert {samples.artifact for samples in found} == {a.id for a in bundle.manifest.artifacts}
+    assert found[0].shapes["image"][0] == 4
+    assert found[0].threads == 1
+    only = profile_bundle(bundle, runtime="openvino", seconds=0.1)
+    assert {samples.runtime for samples in only} == {"openvino"}
+    with pytest.raises(RuntimeUnavailableError, match="tensorrt-rtx"):
+        profile_bundle(bundle, runtime="tensorrt-rtx", seconds=0.1)

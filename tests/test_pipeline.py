@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgekit import build, pipeline
+from edgekit.build import parse_targets
+from edgekit.bundle import Bundle
+from edgekit.compress.recipe import load_recipe
+from edgekit.errors import ExportError, GateError, RuntimeUnavailableError
+from edgekit.pipeline import Timing, make_bundle
+from edgekit.workload import Workload
+from tests.conftest import batches
+
+QUICK = Timing(threads=1, rounds=(10, 20), seconds=1.0)
+
+
+def _make(workload: Workload, out: Path, **options: object) -> Bundle:
+    settings: dict = {
+        "recipe": load_recipe("int8"),
+        "targets": parse_targets([], None),
+        "timing": QUICK,
+        **options,
+    }
+    return make_bundle(workload, out, **settings)
+
+
+def test_a_judged_workload_gives_a_complete_record(judged: Workload, tmp_path: Path) -> None:
+    manifest = _make(judged, tmp_path / "m.edge").manifest
+    ids = {"onnxruntime-fp32", "openvino-fp32", "onnxruntime-int8", "openvino-int8"}
+    assert {artifact.id for artifact in manifest.artifacts} == ids
+    assert {record.artifact for record in manifest.verification} == ids
+    assert {samples.artifact for samples in manifest.latency} == ids
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.artifacts.keys() == ids
+    assert manifest.accuracy.reference == 1.0
+    assert manifest.calibration is not None
+    assert manifest.calibration["samples"] == 32
+    assert {decision.runtime for decision in manifest.decisions} == {"onnxruntime", "openvino"}
+    assert [spec.tensor.shape for spec in manifest.inputs] == [("batch", 3, 16, 16)]
+
+
+def test_a_selected_artifact_is_never_slower_than_its_original(bundle: Bundle) -> None:
+    medians = {s.artifact: np.median(s.latencies_ns) for s in bundle.manifest.latency}
+    for decision in bundle.manifest.decisions:
+        assert medians[decision.selected] <= medians[f"{decision.runtime}-fp32"]
+
+
+def test_fp32_only_exports(workload: Workload, tmp_path: Path) -> None:
+    bundle = _make(workload, tmp_path / "m.edge", recipe=load_recipe("fp32"), timing=None)
+    assert {a.precision for a in bundle.manifest.artifacts} == {"fp32"}
+    assert bundle.manifest.latency == ()
+
+
+def test_a_gpu_target_adds_engines_that_are_marked_as_not_run(
+    workload: Workload, tmp_path: Path
+) -> None:
+    bundle = _make(workload, tmp_path / "m.edge", targets=parse_targets([], "sm89"))
+    engines = [a for a in bundle.manifest.artifacts if a.runtime == "tensorrt-rtx"]
+    assert {engine.id for engine in engines} == {
+        "tensorrt-rtx-fp32-sm89",
+        "tensorrt-rtx-int8-sm89",
+    }
+    for record in bundle.manifest.verification:
+        assert record.ran == (not record.artifact.startswith("tensorrt"))
+    decision = next(d for d in bundle.manifest.decisions if d.runtime == "tensorrt-rtx")
+    assert decision.selected == "tensorrt-rtx-fp32-sm89"
+
+
+def test_an_onnx_file_gets_the_same_treatment(onnx_file: Path, tmp_path: Path) -> None:
+    workload = Workload(
+        name="plain",
+        model=onnx_file,
+        example_inputs={"image": np.zeros((1, 3, 16, 16), np.float32)},
+        output_names=["logits"],
+        calibration=batches,
+    )
+    bundle = _make(workload, tmp_path / "m.edge")
+    assert all(record.passed for record in bundle.manifest.verification)
+
+
+def test_labels_and_reference_samples_travel_with_the_bundle(bundle: Bundle) -> None:
+    assert (bundle.path / "labels.txt").read_text().split() == list("abcde")
+    assert bundle.manifest.reference == "reference.npz"
+
+
+def test_an_export_that_changes_the_model_is_refused_and_nothing_is_written(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = build.prepare_onnx
+
+    def sabotage(source: Path, target: Path) -> Path:
+        real(source, target)
+        model = onnx.load(target)
+        weight = model.graph.initializer[0]
+        weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+        onnx.save(model, target)
+        return target
+
+    monkeypatch.setattr(build, "prepare_onnx", sabotage)
+    with pytest.raises(GateError, match="does not compute what the original model does"):
+        _make(workload, tmp_path / "m.edge")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_late_in_the_run_keeps_the_old_bundle(
+    workload: Workload, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (bundle_copy / "bundle.json").read_bytes()
+
+    def die(*_: object, **__: object) -> None:
+        raise RuntimeError("power failure")
+
+    monkeypatch.setattr(pipeline, "seal", die)
+    with pytest.raises(RuntimeError, match="power failure"):
+        _make(workload, bundle_copy)
+    assert (bundle_copy / "bundle.json").read_bytes() == before
+    Bundle.open(bundle_copy)
+
+
+def test_a_model_without_any_quantizable_operator_keeps_only_its_original(tmp_path: Path) -> None:
+    workload = Workload(
+        name="softmax",
+        model=nn.Softmax(dim=-1),
+        example_inputs={"x": torch.zeros(1, 4)},
+        calibration=lambda: [{"x": np.ones((2, 4), np.float32)}],
+    )
+    bundle = _make(workload, tmp_path / "m.edge")
+    assert {a.precision for a in bundle.manifest.artifacts} == {"fp32"}
+
+
+def test_targets_are_checked() -> None:
+    with pytest.raises(RuntimeUnavailableError, match="unknown runtime 'tensorflow'"):
+        parse_targets(["tensorflow"], None)
+    with pytest.raises(RuntimeUnavailableError, match="--gpu sm89"):
+        parse_targets(["tensorrt-rtx"], None)
+    with pytest.raises(ExportError, match="unknown GPU target"):
+        parse_targets([], "rtx4090")
+    assert [t.runtime for t in parse_targets(["openvino"], None)] == ["openvino"]
