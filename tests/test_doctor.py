@@ -73,7 +73,5 @@ def test_it_imports_no_engine() -> None:
         "import sys; from edgekit.doctor import diagnose; diagnose();"
         "print([m for m in ('torch', 'matplotlib', 'tensorrt_rtx', 'fastapi') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

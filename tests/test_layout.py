@@ -73,9 +73,7 @@ def test_commands_for_the_device_import_no_torch(command: str, built: Path, tmp_
         "from edgekit.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip().endswith("CLEAN"), done.stdout + done.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from edgekit.spec import Feeds, Outputs, TensorSpec, check_feeds
 from edgekit.verify import Reference, unusable, verify_artifact
 
 __all__ = ["Engine", "choose_artifact"]
+
+
+_log = logging.getLogger("edgekit.serve")
 
 
 class Engine:
@@ -89,10 +93,14 @@ class Engine:
         self._session.close()
 
     def _canary(self) -> bool:
-        """Run the samples that the bundle stores; their right outputs are stored, too."""
-        record = verify_artifact(
-            self.artifact.id, self.artifact.precision, self._session.run, self._reference
-        )
+        """Run the sample that the bundle stores; its right output is stored, too."""
+        try:
+            record = verify_artifact(
+                self.artifact.id, self.artifact.precision, self._session.run, self._reference
+            )
+        except Exception:  # engines raise types of their own; any of them means: does not work
+            _log.exception("the canary inference failed")
+            return False
         return record.passed
 
 

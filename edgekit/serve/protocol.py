@@ -98,7 +98,7 @@ def parse_request(
         ProtocolError: the body breaks the protocol, with a message that says where.
     """
     length = _json_length(header_length, len(body))
-    if length == 0:
+    if header_length is not None and length == 0:
         return InferRequest(None, _raw_input(body, inputs), (), binary=True)
     document = _load(body[:length])
     tail = _Tail(body[length:])

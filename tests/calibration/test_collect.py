@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from edgekit.calibration import CalibrationTable, MinMaxObserver, collect
+
 from edgekit.errors import CalibrationError
 from edgekit.spec import Feeds
 from tests.conftest import SHAPE, batches

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+from edgekit.calibration.histogram import Histogram
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from edgekit.calibration.histogram import Histogram
 
 values = arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e6, 1e6, width=32))
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from edgekit.calibration.sources import file_source, held_out, kept
+
 from edgekit.errors import CalibrationError
 from edgekit.spec import TensorSpec
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.exporters.tensorrt_engine import GPU_TARGETS, check_gpu
 from onnx import TensorProto, helper
 
 from edgekit import exporters, runtimes
 from edgekit.errors import ExportError, RuntimeUnavailableError
-from edgekit.exporters import ExportOptions, ShapeRange
-from edgekit.exporters.tensorrt_engine import GPU_TARGETS, check_gpu
 from tests.conftest import SHAPE, batches
 
 SHAPES = {"image": ShapeRange((1, *SHAPE), (1, *SHAPE), (8, *SHAPE))}
@@ -30,9 +30,7 @@ def _unknown_operator(folder: Path) -> Path:
 
 
 def test_openvino_ir_computes_what_the_onnx_file_does(onnx_file: Path, tmp_path: Path) -> None:
-    files = exporters.get("openvino").export(
-        onnx_file, tmp_path / "m", ExportOptions(None, SHAPES)
-    )
+    files = exporters.get("openvino").export(onnx_file, tmp_path / "m", ExportOptions(None, SHAPES))
     assert [file.suffix for file in files] == [".xml", ".bin"]
     feeds = next(batches())
     with (

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from edgekit.exporters.prepare import prepare_onnx
 from onnx import TensorProto, helper
 
 from edgekit import runtimes
 from edgekit.errors import ExportError, ModelReferenceError
-from edgekit.exporters.prepare import prepare_onnx
 
 
 def _save(folder: Path, nodes: list, constants: dict[str, np.ndarray], opset: int = 17) -> Path:
@@ -21,9 +21,7 @@ def _save(folder: Path, nodes: list, constants: dict[str, np.ndarray], opset: in
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "c", "h", "w"])],
         [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    model = helper.make_model(
-        graph, ir_version=8, opset_imports=[helper.make_opsetid("", opset)]
-    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", opset)])
     onnx.save(model, folder / "source.onnx")
     return folder / "source.onnx"
 

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 
 from edgekit import runtimes
 from edgekit.errors import EdgekitError, ExportError, UnsupportedOperatorError, WorkloadError
-from edgekit.exporters.torch_onnx import export_onnx
 
 BATCH = {"x": {0: "batch"}}
 

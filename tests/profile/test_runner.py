@@ -44,7 +44,7 @@ def test_each_entry_follows_each_other(onnx_file: Path) -> None:
         session = runtimes.get("onnxruntime").load(onnx_file)
         run = session._run
 
-        def spied(feeds: Feeds, name: str = name, run=run) -> dict[str, np.ndarray]:  # noqa: ANN001
+        def spied(feeds: Feeds, name: str = name, run=run) -> dict[str, np.ndarray]:
             order.append(name)
             return run(feeds)
 

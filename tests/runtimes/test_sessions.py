@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgekit.runtimes import SessionOptions
 
 from edgekit import runtimes
 from edgekit.errors import RuntimeUnavailableError, SpecError
-from edgekit.runtimes import SessionOptions
 from tests.conftest import batches
 
 FEEDS = next(batches())

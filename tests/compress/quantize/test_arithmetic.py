@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from edgekit.calibration import Range
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgekit.calibration import Range
 from edgekit.compress.quantize.arithmetic import (
     AffineParameters,
     asymmetric_uint8,
@@ -42,9 +42,7 @@ def _ort_quantize(values: np.ndarray, parameters: AffineParameters) -> np.ndarra
     model = onnx.helper.make_model(
         graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)]
     )
-    session = ort.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"x": values})[0]
 
 

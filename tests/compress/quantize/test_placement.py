@@ -82,7 +82,5 @@ def test_a_fused_activation_moves_the_quantized_tensor_behind_it() -> None:
     model = onnx.helper.make_model(
         proto, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)]
     )
-    (node,) = plan(
-        ir.from_proto(onnx.shape_inference.infer_shapes(model)), PROFILES["onnxruntime"]
-    )
+    (node,) = plan(ir.from_proto(onnx.shape_inference.infer_shapes(model)), PROFILES["onnxruntime"])
     assert [value.name for value in node.tensors] == ["x", "y"]

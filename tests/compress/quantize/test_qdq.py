@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from edgekit.calibration import MinMaxObserver, collect
 from onnx_ir.passes import common
 
 from edgekit import runtimes
-from edgekit.calibration import MinMaxObserver, collect
 from edgekit.compress.quantize.placement import PROFILES, plan
 from edgekit.compress.quantize.qdq import insert_qdq
 from edgekit.fidelity import FidelityMeter
