@@ -36,9 +36,14 @@ def test_an_old_folder_is_replaced(tmp_path: Path) -> None:
 
 def test_an_error_leaves_the_old_folder(tmp_path: Path) -> None:
     _write(tmp_path / "x", "one")
-    with pytest.raises(RuntimeError), atomic.replaced_folder(tmp_path / "x", "marker") as folder:
-        (folder / "marker").write_text("two")
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with atomic.replaced_folder(tmp_path / "x", "marker") as folder:
+            (folder / "marker").write_text("two")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert (tmp_path / "x" / "marker").read_text() == "one"
     assert not _hidden(tmp_path)
 

@@ -17,7 +17,8 @@ import torch
 from edgekit.workload import Workload
 
 def good():
-    return Workload(name="user", model=torch.nn.Linear(4, 2), example_inputs={"x": torch.zeros(1, 4)})
+    inputs = {"x": torch.zeros(1, 4)}
+    return Workload(name="user", model=torch.nn.Linear(4, 2), example_inputs=inputs)
 
 def raising():
     raise KeyError("boom")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_each_entry_follows_each_other(onnx_file: Path) -> None:
         entries.append(Timed(name, "onnxruntime", session))
     profile_interleaved(entries, FEEDS, **LIMITS, warmup=0)
     turns = order[:: BLOCK + 1]
-    followed = set(zip(turns, turns[1:], strict=False))
+    followed = set(pairwise(turns))
     assert {("a", "b"), ("b", "c"), ("c", "a")} <= followed
     assert {turns[0], turns[3], turns[6]} == {"a", "b", "c"}
 

