@@ -2,4 +2,42 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Bundle
+    from edgekit.compress.recipe import Recipe, load_recipe
+    from edgekit.pipeline import make_bundle
+    from edgekit.spec import TensorSpec
+    from edgekit.workload import Metric, Workload
+
+__all__ = [
+    "Bundle",
+    "Metric",
+    "Recipe",
+    "TensorSpec",
+    "Workload",
+    "__version__",
+    "load_recipe",
+    "make_bundle",
+]
+
 __version__ = "0.1.0"
+
+#: Loaded on first use, so that ``import edgekit`` and the command line stay light.
+_HOMES = {
+    "Bundle": "edgekit.bundle",
+    "Metric": "edgekit.workload",
+    "Recipe": "edgekit.compress.recipe",
+    "TensorSpec": "edgekit.spec",
+    "Workload": "edgekit.workload",
+    "load_recipe": "edgekit.compress.recipe",
+    "make_bundle": "edgekit.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -106,7 +106,8 @@ class Verification(_Record):
         outputs: one :class:`Fidelity` an output tensor.
         passed: whether every output is inside the gate for its precision.
         reason: what failed or why it was not run; empty when it passed.
-        ran: False when this machine cannot run the artifact (an engine for an absent GPU).
+        ran: False when this machine cannot run the artifact (an engine for an absent GPU); what
+            was compared is then the ONNX graph that it was built from.
     """
 
     artifact: str

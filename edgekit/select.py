@@ -63,9 +63,9 @@ def decide(
 
 def _broken(candidate: Artifact, verification: Mapping[str, Verification]) -> str:
     record = verification[candidate.id]
-    if not record.ran:
-        return f"not measured here: {record.reason}"
-    return "" if record.passed else f"failed verification: {record.reason}"
+    if not record.passed:
+        return f"failed verification: {record.reason}"
+    return "" if record.ran else f"not measured here: {record.reason}"
 
 
 def _over_budget(candidate: Artifact, accuracy: Accuracy | None) -> str:

@@ -145,7 +145,7 @@ def verify_bundle(bundle: Bundle, runtime: str | None = None) -> list[Verificati
 def _verify_stored(bundle: Bundle, artifact: Artifact, reference: Reference) -> Verification:
     reason = unusable(artifact.runtime)
     if reason:
-        return not_run(artifact.id, reason)
+        return _not_run(artifact.id, reason)
     with runtimes.get(artifact.runtime).load(bundle.file(artifact), SessionOptions()) as session:
         return verify_artifact(artifact.id, artifact.precision, session.run, reference)
 
@@ -158,7 +158,7 @@ def unusable(runtime: str) -> str:
     return "" if status.usable else status.reason
 
 
-def not_run(artifact: str, reason: str) -> Verification:
+def _not_run(artifact: str, reason: str) -> Verification:
     """The record of an artifact that this machine cannot run."""
     return Verification(
         artifact=artifact, samples=0, outputs={}, passed=False, reason=reason, ran=False

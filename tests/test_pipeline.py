@@ -69,6 +69,8 @@ def test_a_gpu_target_adds_engines_that_are_marked_as_not_run(
     }
     for record in bundle.manifest.verification:
         assert record.ran == (not record.artifact.startswith("tensorrt"))
+        assert record.passed  # of an engine, the graph that it was built from
+        assert record.outputs
     decision = next(d for d in bundle.manifest.decisions if d.runtime == "tensorrt-rtx")
     assert decision.selected == "tensorrt-rtx-fp32-sm89"
 

@@ -9,7 +9,6 @@ from edgekit.compress.recipe import Budget
 from edgekit.manifest import Accuracy, Artifact, Decision, FileEntry, Verification
 from edgekit.profile.samples import Samples
 from edgekit.select import decide
-from edgekit.verify import not_run
 from tests.profile.test_stats import samples
 
 BASE, INT8 = (
@@ -87,7 +86,8 @@ def test_a_failed_verification_is_rejected_whatever_the_speed() -> None:
 
 
 def test_what_cannot_be_run_here_is_not_selected_over_the_original() -> None:
-    decision = _decide(verification=not_run(INT8.id, "no GPU"))
+    absent = _passed(INT8).model_copy(update={"ran": False, "reason": "no GPU"})
+    decision = _decide(verification=absent)
     assert decision.selected == BASE.id
     assert "not measured here: no GPU" in decision.rejected[INT8.id]
 

@@ -1,0 +1,43 @@
+"""The README is true: its example runs, its table has every command."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import edgekit
+from edgekit.bundle import Bundle
+from edgekit.cli import app
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_example_model_compresses_as_it_stands(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "mine.py").write_text(block)
+    command = [sys.executable, "-m", "edgekit", "compress", "mine.py:digits", "-o", "digits.edge"]
+    done = subprocess.run(
+        [*command, "--seconds", "1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    accuracy = Bundle.open(tmp_path / "digits.edge").manifest.accuracy
+    assert accuracy is not None
+    assert accuracy.reference > 0.9
+
+
+def test_the_table_has_every_command_and_no_other() -> None:
+    table = set(re.findall(r"^\| `edgekit (\w+)", README, re.MULTILINE))
+    assert table == {command.callback.__name__ for command in app.registered_commands}
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for name in edgekit.__all__:
+        assert getattr(edgekit, name) is not None
+
+
+def test_the_make_commands_exist() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    for target in re.findall(r"`make (\w+)`|^make (\w+)", README, re.MULTILINE):
+        assert f"\n{''.join(target)}:" in makefile
