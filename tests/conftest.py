@@ -53,8 +53,7 @@ def network() -> nn.Module:
     return model.eval()
 
 
-@pytest.fixture
-def workload(network: nn.Module) -> Workload:
+def _workload(network: nn.Module) -> Workload:
     return Workload(
         name="residual",
         model=network,
@@ -63,6 +62,11 @@ def workload(network: nn.Module) -> Workload:
         calibration=batches,
         labels=["a", "b", "c", "d", "e"],
     )
+
+
+@pytest.fixture
+def workload(network: nn.Module) -> Workload:
+    return _workload(network)
 
 
 @pytest.fixture
@@ -86,16 +90,8 @@ def judged(workload: Workload, network: nn.Module) -> Workload:
 def built(tmp_path_factory: pytest.TempPathFactory, network: nn.Module) -> Path:
     """A bundle of :func:`network` with fp32 and int8 artifacts; copy it before changing it."""
     path = tmp_path_factory.mktemp("built") / "residual.edge"
-    workload = Workload(
-        name="residual",
-        model=network,
-        example_inputs={"image": torch.zeros(1, *SHAPE)},
-        output_names=["logits"],
-        calibration=batches,
-        labels=["a", "b", "c", "d", "e"],
-    )
     make_bundle(
-        workload,
+        _workload(network),
         path,
         recipe=load_recipe("int8"),
         targets=parse_targets([], None),
