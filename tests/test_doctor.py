@@ -75,3 +75,14 @@ def test_it_imports_no_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_install_command_is_printed_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgekit.cli.doctor import doctor as command
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setenv("COLUMNS", "200")
+    command(json=False)
+    assert "pip install 'edgekit[torch]'" in capsys.readouterr().out

@@ -49,7 +49,7 @@ def build_and_show(
     else:
         console = stdout()
         print_summary(bundle.manifest, console)
-        console.print(f"Wrote {bundle.path}", highlight=False, soft_wrap=True)
+        console.print(f"Wrote {bundle.path}", highlight=False, markup=False, soft_wrap=True)
     return bundle
 
 

@@ -37,6 +37,8 @@ def demo(
     page = write_report(bundle, output)
     answer = request_once(bundle)
     console = stdout()
-    console.print(f"Served: {answer}", highlight=False, soft_wrap=True)
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
-    console.print(f"Serve it: edgekit serve {bundle.path}", highlight=False, soft_wrap=True)
+    console.print(f"Served: {answer}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Serve it: edgekit serve {bundle.path}", highlight=False, markup=False, soft_wrap=True
+    )

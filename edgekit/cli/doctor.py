@@ -18,6 +18,7 @@ def doctor(json: Json = False) -> None:
     if json:
         print_json({**asdict(found), "machine": found.machine.model_dump(mode="json")})
         return
+    from rich.markup import escape
     from rich.table import Table
 
     console, machine = stdout(), found.machine
@@ -33,5 +34,5 @@ def doctor(json: Json = False) -> None:
     for part in found.parts:
         mark = "[green]✓[/]" if part.usable else "[red]✗[/]"
         told = part.version if part.usable else f"{part.reason}. Run: {part.install}"
-        table.add_row(mark, part.name, part.package, told)
+        table.add_row(mark, part.name, part.package, escape(told or ""))
     console.print(table)

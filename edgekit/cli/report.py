@@ -31,4 +31,4 @@ def report(
     written = write_report(opened, folder)
     console = stdout()
     print_summary(opened.manifest, console)
-    console.print(f"Wrote {written}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {written}", highlight=False, markup=False, soft_wrap=True)

@@ -105,6 +105,7 @@ def print_summary(manifest: Manifest, console: Console) -> None:
             console.print(
                 f"{row.artifact.id}: {row.status}, {row.reason}{plain}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )
 
@@ -131,25 +132,31 @@ def print_latency(samples: Sequence[Samples], console: Console) -> None:
 
 def print_verification(records: Sequence[Verification], console: Console) -> None:
     """How close each artifact is to the original."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("artifact", "output", "max abs", "SQNR dB", "cosine", "argmax", "", box=None)
+    table.columns[0].no_wrap = True
     for record in records:
-        verdict = "not run: " if not record.ran else "" if record.passed else "FAILED: "
+        verdict = "not run" if not record.ran else "ok" if record.passed else "FAILED"
         for name, result in record.outputs.items():
             agreement = result.argmax_agreement
             table.add_row(
                 record.artifact,
-                name,
+                escape(name),
                 f"{result.max_abs:.3g}",
                 f"{result.sqnr_db:.1f}",
                 f"{result.cosine:.5f}",
                 "-" if agreement is None else f"{agreement:.1%}",
-                "ok" if record.passed else verdict + record.reason,
+                verdict,
             )
         if not record.outputs:
-            table.add_row(record.artifact, "", "", "", "", "", verdict + record.reason)
+            table.add_row(record.artifact, "", "", "", "", "", verdict)
     console.print(table)
+    for record in records:
+        if record.reason:
+            told = f"{record.artifact}: {record.reason}"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _cells(row: Row) -> list[str]:
