@@ -12,7 +12,7 @@ from onnx_ir.passes import common
 from edgekit import exporters
 from edgekit.bundle import hash_file
 from edgekit.calibration import CalibrationTable, collect, rows
-from edgekit.compress.base import GraphContext, GraphPass, PassReport
+from edgekit.compress.base import GraphContext, GraphPass
 from edgekit.compress.quantize.placement import PROFILES
 from edgekit.compress.recipe import Recipe
 from edgekit.errors import ExportError, RuntimeUnavailableError
@@ -84,6 +84,11 @@ class Builder:
         folder: the bundle's folder.
         work: a scratch folder that does not end up in the bundle.
         progress: told what is going on.
+
+    Attributes:
+        model: the uncompressed ONNX file, once :meth:`export` has run.
+        table: the calibration table, once :meth:`compressed` has run with a pass that needs one.
+        notes: what the passes did, for the report.
     """
 
     def __init__(
@@ -96,12 +101,14 @@ class Builder:
     ) -> None:
         self._workload = workload
         self._targets = targets
+        self._profiled = [target for target in targets if target.runtime in PROFILES]
         self._folder = folder
         self._work = work
         self._progress = progress
         self._opset = exporters.opset_for(target.runtime for target in targets)
         self.model = folder / "model.onnx"
         self.table: CalibrationTable | None = None
+        self.notes: list[str] = []
 
     def export(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Write ``model.onnx``, the uncompressed model.
@@ -122,30 +129,36 @@ class Builder:
         """The uncompressed artifact of every target. ONNX Runtime reads ``model.onnx`` itself."""
         return [self._artifact(target, "fp32", self.model) for target in self._targets]
 
-    def compressed(self, recipe: Recipe) -> tuple[list[Built], list[PassReport]]:
+    def compressed(self, recipe: Recipe) -> list[Built]:
         """The artifacts that the recipe makes, for every target that has a placement profile.
+
+        What each pass did to each graph is added to :attr:`notes`.
 
         Raises:
             CalibrationError: a pass needs data and the workload has none, or the data is bad.
         """
         if not recipe.passes:
-            return [], []
+            return []
         tables = self._calibrate(recipe.passes)
         built: list[Built] = []
-        reports: list[PassReport] = []
-        for target in self._targets:
+        for target in self._profiled:
             self._progress.stage(f"Compress for {target.runtime}")
             model = ir.load(self.model)
-            for step, table in zip(recipe.passes, tables, strict=True):
-                context = GraphContext(PROFILES[target.runtime], table)
-                reports.append(step.apply(model, context))
-            if any(report.changed for report in reports[-len(recipe.passes) :]):
+            reports = [
+                step.apply(model, GraphContext(PROFILES[target.runtime], table))
+                for step, table in zip(recipe.passes, tables, strict=True)
+            ]
+            self.notes += [
+                f"{target.runtime}: {done.name} changed {done.changed} of {done.total} operators."
+                for done in reports
+            ]
+            if any(report.changed for report in reports):
                 precision = recipe.passes[-1].precision
                 path = self._work / f"{target.runtime}-{precision}.onnx"
                 common.RemoveUnusedNodesPass()(model)
                 ir.save(model, path)
                 built.append(self._artifact(target, precision, path))
-        return built, reports
+        return built
 
     def _export_torch(self) -> Path:
         import torch  # only for PyTorch models
@@ -169,7 +182,7 @@ class Builder:
         tables = []
         for step in passes:
             tensors: set[str] = set()
-            for target in self._targets:
+            for target in self._profiled:
                 tensors |= step.observed(model, PROFILES[target.runtime])
             self.table = collect(
                 self.model,

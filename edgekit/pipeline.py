@@ -82,9 +82,7 @@ def make_bundle(
     with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as work:
         builder = Builder(workload, targets, folder, Path(work), progress)
         inputs, outputs = builder.export()
-        built = builder.originals()
-        compressed, _ = builder.compressed(recipe)
-        built += compressed
+        built = builder.originals() + builder.compressed(recipe)
         with ExitStack() as stack:
             judge = _Judge(workload, folder, built, timing or Timing(), progress, stack)
             verification = judge.verify()
@@ -99,7 +97,7 @@ def make_bundle(
                 "accuracy": accuracy,
                 "latency": tuple(samples),
                 "decisions": _decide(built, verification, accuracy, samples, recipe),
-                "notes": judge.notes,
+                "notes": (*builder.notes, *judge.notes),
             }
         )
         progress.stage("Write the bundle")

@@ -96,13 +96,6 @@ class TensorSpec:
             fix=f"Give it the shape {expected}",
         )
 
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
-        return cls(str(data["name"]), str(data["dtype"]), tuple(data["shape"]))
-
 
 def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds) -> dict[str, int]:
     """Check that ``feeds`` has exactly the tensors that ``specs`` asks for.

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from edgekit.build import parse_targets
@@ -20,6 +21,10 @@ from edgekit.spec import Feeds
 from edgekit.workload import Metric, Workload
 
 SHAPE = (3, 16, 16)
+
+# A shared machine may stall at any moment; how long an example takes proves nothing.
+settings.register_profile("edgekit", deadline=None)
+settings.load_profile("edgekit")
 
 
 class ResidualNet(nn.Module):

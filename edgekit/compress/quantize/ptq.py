@@ -44,6 +44,7 @@ class Int8Ptq(GraphPass):
         return {str(value.name) for node in plan(model, profile) for value in node.tensors}
 
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
+        total = len(model.graph)
         nodes = plan(model, context.profile)
         done = insert_qdq(model, nodes, context.table.ranges, context.profile)
-        return PassReport(self.type, changed=done, total=len(model.graph))
+        return PassReport(self.type, changed=done, total=total)

@@ -73,7 +73,7 @@ def test_quantizing_twice_changes_nothing(observed: Range) -> None:
         np.testing.assert_array_equal(once, twice)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ranges, arrays(np.float32, 20, elements=st.floats(-2e4, 2e4, width=32)))
 def test_quantize_is_what_onnx_runtime_computes(observed: Range, values: np.ndarray) -> None:
     for parameters in (asymmetric_uint8(observed), symmetric_int8(observed)):
