@@ -95,10 +95,11 @@ def print_summary(manifest: Manifest, console: Console) -> None:
         mark = {"selected": "[green]✓[/]", "baseline": "", "rejected": "[red]✗[/]"}[row.status]
         table.add_row(mark, *_cells(row))
     console.print(table)
-    console.print(
-        "Latency in ms, batch 1, all artifacts in one interleaved run; vs fp32 on that runtime.",
-        style="dim",
-    )
+    if manifest.latency:
+        console.print(
+            "Latency in ms, all artifacts in one interleaved run; vs fp32 on that runtime.",
+            style="dim",
+        )
     for row in found:
         if row.status != "baseline":
             plain = f" ({_times(row.speedup_plain)} of a plain export)" if row.speedup_plain else ""
