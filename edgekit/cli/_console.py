@@ -24,10 +24,10 @@ def stdout() -> Any:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document. Infinity, which JSON lacks, is written as a string."""
-    import json
+    """Print one JSON document."""
+    from edgekit import strict_json
 
-    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    sys.stdout.write(strict_json.dumps(value))
 
 
 @contextmanager

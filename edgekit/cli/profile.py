@@ -27,6 +27,7 @@ def profile(
 
     All artifacts take turns in one run, so that the machine's moods hit them alike.
     """
+    from edgekit import strict_json
     from edgekit.atomic import write_file
     from edgekit.bundle import Bundle
     from edgekit.cli._console import print_json, shown_progress, stdout
@@ -41,9 +42,7 @@ def profile(
         )
     document = [one.model_dump(mode="json") for one in samples]
     if output is not None:
-        import json as encoder
-
-        write_file(output, encoder.dumps(document).encode())
+        write_file(output, strict_json.dumps(document).encode())
     if json:
         print_json(document)
     else:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgekit import strict_json
 from edgekit.atomic import write_file
 from edgekit.bundle import Bundle
 from edgekit.errors import RuntimeUnavailableError
@@ -36,7 +35,7 @@ def write_report(bundle: Bundle, folder: Path) -> Path:
             where="edgekit report",
             fix="Run: pip install 'edgekit[report]'",
         ) from error
-    write_file(folder / "report.json", json.dumps(_document(bundle.manifest), indent=1).encode())
+    write_file(folder / "report.json", strict_json.dumps(_document(bundle.manifest)).encode())
     path = folder / "report.html"
     write_file(path, page.encode())
     return path
@@ -53,15 +52,4 @@ def _document(manifest: Manifest) -> dict[str, Any]:
         }
         for row in rows(manifest)
     ]
-    return {"table": _finite(table), "bundle": manifest.model_dump(mode="json")}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity (an exact match has an infinite SQNR): written as a string."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    return {"table": table, "bundle": manifest.model_dump(mode="json")}

@@ -39,6 +39,7 @@ def raising(): raise KeyError("boom")
 def wrong_shape(): return base(example_inputs={"x": torch.zeros(1, 5)})
 def nan(): return base(calibration=lambda: [{"x": np.full((2, 4), np.nan, np.float32)}])
 def empty(): return base(calibration=lambda: [])
+def exact(): return base(model=nn.ReLU())
 def unsupported(): return base(model=nn.Sequential(nn.Linear(4, 4), Bessel()))
 """
 
@@ -129,6 +130,21 @@ def test_a_plain_onnx_file_with_data(folder: Path, onnx_file: Path) -> None:
     assert document["accuracy"]["metric"] == "cosine"
     assert len(document["artifacts"]) == 4
     run("compress", str(onnx_file), cwd=folder, code=2)  # no data to calibrate on
+
+
+def test_an_exact_match_is_still_strict_json(folder: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    done = run(
+        "compress", "user.py:exact", "-o", "e.edge", "--seconds", "0.2", "--json", cwd=folder
+    )
+    document = json.loads(done.stdout, parse_constant=refuse)
+    assert document["verification"][0]["outputs"]["output"]["sqnr_db"] == "Infinity"
+    verified = run("verify", "e.edge", "--json", cwd=folder).stdout
+    assert json.loads(verified, parse_constant=refuse)[0]["passed"]
+    run("report", "e.edge", cwd=folder)
+    json.loads((folder / "e-report" / "report.json").read_text(), parse_constant=refuse)
 
 
 def test_export_of_a_bundle_and_of_an_onnx_file_need_no_data(
