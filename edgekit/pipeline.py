@@ -204,11 +204,11 @@ class _Judge:
 
     def _verification_feeds(self) -> list[Feeds]:
         if self._workload.calibration is not None:
-            samples = take_samples(self._workload.feeds(), _VERIFY_SAMPLES)
+            samples = take_samples(self._workload, self._workload.feeds(), _VERIFY_SAMPLES)
             if samples:
                 return samples
         example = {name: np.asarray(value) for name, value in self._workload.example_inputs.items()}
-        return take_samples([example], _VERIFY_SAMPLES)
+        return take_samples(self._workload, [example], _VERIFY_SAMPLES)
 
 
 def _require_originals(verification: Iterable[Verification], built: Sequence[Built]) -> None:

@@ -41,17 +41,18 @@ def reference_predict(workload: Workload) -> Iterator[Predict]:
             model.train(training)
 
 
-def take_samples(feeds: Iterable[Feeds], count: int) -> list[Feeds]:
-    """The first ``count`` samples as feeds of one row each (or whole, where axis 0 is fixed)."""
-    singles = (single for batch in feeds for single in _rows(batch))
+def take_samples(workload: Workload, feeds: Iterable[Feeds], count: int) -> list[Feeds]:
+    """The first ``count`` samples of ``feeds``, one row each.
+
+    Where the inputs have no common dynamic axis 0, a batch cannot be divided: it is one sample.
+    """
+    batch_axes = {axes.get(0) for axes in workload.dynamic.values()}
+    divisible = len(batch_axes) == 1 and None not in batch_axes
+    singles = (one for batch in feeds for one in (_rows(batch) if divisible else [batch]))
     return list(islice(singles, count))
 
 
 def _rows(batch: Feeds) -> Iterator[Feeds]:
-    sizes = {array.shape[0] if array.ndim else None for array in batch.values()}
-    if len(sizes) != 1 or None in sizes:  # no common batch axis: one indivisible sample
-        yield batch
-        return
     for row in range(next(iter(batch.values())).shape[0]):
         yield {name: np.ascontiguousarray(a[row : row + 1]) for name, a in batch.items()}
 

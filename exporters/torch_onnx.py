@@ -170,9 +170,9 @@ def _name_dims(model: ir.Model, dynamic: Mapping[str, Mapping[int, str]]) -> Non
                 names[symbol.value] = label
     values = [*model.graph.inputs, *(out for node in model.graph for out in node.outputs)]
     for value in values:
-        for axis, dim in enumerate(value.shape or ()):
-            if isinstance(dim, ir.SymbolicDim) and dim.value in names and value.shape is not None:
-                value.shape[axis] = names[dim.value]
+        if value.shape is not None:
+            named = (dim if isinstance(dim, int) else dim.value for dim in value.shape)
+            value.shape = ir.Shape(names.get(str(dim), dim) for dim in named)
 
 
 def _missing_operator(error: BaseException | None) -> str | None:

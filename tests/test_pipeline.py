@@ -87,6 +87,15 @@ def test_an_onnx_file_gets_the_same_treatment(onnx_file: Path, tmp_path: Path) -
     assert all(record.passed for record in bundle.manifest.verification)
 
 
+def test_a_fixed_batch_stays_whole(workload: Workload, tmp_path: Path) -> None:
+    workload.example_inputs = {"image": torch.zeros(8, 3, 16, 16)}
+    workload.dynamic_shapes = {}
+    bundle = _make(workload, tmp_path / "m.edge")
+    assert bundle.manifest.inputs[0].shape == (8, 3, 16, 16)
+    assert all(record.passed for record in bundle.manifest.verification)
+    assert bundle.manifest.latency[0].shapes["image"][0] == 8
+
+
 def test_labels_and_reference_samples_travel_with_the_bundle(bundle: Bundle) -> None:
     assert (bundle.path / "labels.txt").read_text().split() == list("abcde")
     assert bundle.manifest.reference == "reference.npz"

@@ -82,6 +82,24 @@ def test_two_values_of_one_name_are_told_apart(tmp_path: Path) -> None:
     _same(Unit(), _export(Unit(), tmp_path, torch.zeros(2, 3, 4)), torch.randn(5, 3, 4))
 
 
+def test_tensors_of_one_frozen_shape_are_renamed(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.GroupNorm(2, 8)
+            self.up, self.side = nn.ConvTranspose2d(8, 8, 2, 2), nn.Conv2d(3, 8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            inner = nn.functional.silu(self.norm(self.down(x)))
+            return torch.cat([self.up(inner), self.side(x)], 1)
+
+    model = Net()
+    path = _export(model, tmp_path, torch.zeros(2, 3, 16, 16))
+    _same(model, path, torch.randn(3, 3, 16, 16))
+    dims = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
+    assert dims[0].dim_param == "batch"
+
+
 def test_training_mode_is_restored(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout()).train()
     _export(model, tmp_path, torch.zeros(2, 4))
