@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# mypy follows folders, not setuptools' mapping: the tree linked the way it installs.
+TREE := build/types
 
 .PHONY: demo test lint bench clean
 
@@ -11,12 +13,14 @@ demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 test: $(READY)  ## Every test, slow ones included.
 	$(BIN)/python -m pytest
 
-lint: $(READY) build/types  ## Formatting, lint, types.
+lint: $(READY)  ## Formatting, lint, types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p edgekit
+	rm -rf $(TREE) && mkdir -p $(TREE)/edgekit
+	ln -s $(addprefix $(CURDIR)/,$(wildcard edgekit/*) exporters runtimes calibration) $(TREE)/edgekit/
+	cd $(TREE) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p edgekit
 
-bench: $(READY)  ## Side by side with the peers; prints ratios.
+bench: $(READY)  ## The promised speeds, measured; prints ratios.
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
@@ -29,8 +33,3 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
-
-# mypy follows folders, not setuptools' mapping: link the tree the way it installs.
-build/types: pyproject.toml
-	rm -rf $@ && mkdir -p $@/edgekit
-	ln -s $(CURDIR)/edgekit/* $(CURDIR)/exporters $(CURDIR)/runtimes $(CURDIR)/calibration $@/edgekit/
