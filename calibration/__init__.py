@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from edgekit.calibration.base import Observer, Range
-from edgekit.calibration.collect import collect, rows
+from edgekit.calibration.base import Observer, Range, Statistic
+from edgekit.calibration.cache import TableCache, default_cache
+from edgekit.calibration.collect import Calibrator, observing, rows
+from edgekit.calibration.estimators import ESTIMATORS, Estimator, EstimatorName
 from edgekit.calibration.min_max import MinMaxObserver
 from edgekit.calibration.percentile import PercentileObserver
+from edgekit.calibration.statistics import ChannelMean, ChannelRange, Gram, PatchGram, RowSample
 from edgekit.calibration.table import CalibrationTable
 
 __all__ = [
+    "ESTIMATORS",
     "CalibrationTable",
+    "Calibrator",
+    "ChannelMean",
+    "ChannelRange",
+    "Estimator",
+    "EstimatorName",
+    "Gram",
     "MinMaxObserver",
     "Observer",
+    "PatchGram",
     "PercentileObserver",
     "Range",
-    "collect",
+    "RowSample",
+    "Statistic",
+    "TableCache",
+    "default_cache",
+    "observing",
     "rows",
 ]

@@ -1,4 +1,7 @@
-"""The contract of a range estimator: see every batch once, keep a bounded state, give a range."""
+"""The contract of a statistic: see every batch once, keep a bounded state.
+
+A range estimator (:class:`Observer`) is a statistic whose result is a :class:`Range`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgekit.spec import Array
 
-__all__ = ["Observer", "Range"]
+__all__ = ["Observer", "Range", "Statistic"]
 
 
 class Range(BaseModel):
@@ -25,11 +28,15 @@ class Range(BaseModel):
     low: float
     high: float
 
+    def union(self, other: Range) -> Range:
+        """The smallest range that holds both."""
+        return Range(low=min(self.low, other.low), high=max(self.high, other.high))
 
-class Observer(ABC):
-    """Estimates the range of one tensor from a stream of batches.
 
-    The state of an observer does not grow with the number of values it has seen.
+class Statistic(ABC):
+    """Something learnt about one tensor from a stream of batches.
+
+    The state of a statistic does not grow with the number of values it has seen.
     """
 
     count: int = 0
@@ -42,6 +49,10 @@ class Observer(ABC):
 
     @abstractmethod
     def _update(self, values: Array) -> None: ...
+
+
+class Observer(Statistic):
+    """Estimates the range of one tensor."""
 
     @abstractmethod
     def range(self) -> Range:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from edgekit.calibration.base import Observer
 
 from edgekit.spec import Array
 
-__all__ = ["Histogram"]
+__all__ = ["Histogram", "HistogramObserver"]
 
 
 class Histogram:
     """Counts over ``[-limit, limit]`` in equal bins; ``limit`` doubles when a value exceeds it.
 
-    Doubling merges neighbouring pairs of bins exactly, so the result does not depend on the
-    order of the batches, apart from the first one, which sets the unit of ``limit``.
+    ``limit`` is always a power of two and doubling merges neighbouring pairs of bins exactly, so
+    neither the order of the batches nor their division among several histograms changes the
+    result.
 
     Args:
         bins: number of bins, a multiple of 4; a value is located to within ``2 * limit / bins``.
@@ -33,13 +37,7 @@ class Histogram:
 
     def add(self, values: Array) -> None:
         """Count a batch of finite values of any shape."""
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
-        largest = max(abs(self.low), abs(self.high))
-        if self.limit == 0.0:
-            self._start(largest)
-        while self.limit < largest:
-            self._double()
+        self.widen(float(values.min()), float(values.max()))
         if self.limit:
             # In float64, where bins of a denormal float32 range still differ.
             positions = (values.ravel() / np.float64(self.limit) + 1.0) * (self.counts.size / 2)
@@ -47,6 +45,26 @@ class Histogram:
             self.counts += np.bincount(indices, minlength=self.counts.size)
         else:  # only zeros so far: they belong to the bin that starts at zero
             self.counts[self.counts.size // 2] += values.size
+
+    def widen(self, low: float, high: float) -> None:
+        """Make room for values down to ``low`` and up to ``high``, which count as seen."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        largest = max(abs(self.low), abs(self.high))
+        if self.limit == 0.0 and largest > 0.0:
+            zeros = self.counts.sum()
+            self.limit = math.ldexp(1.0, math.frexp(largest)[1])
+            self.counts[:] = 0
+            self.counts[self.counts.size // 2] = zeros
+        while self.limit < largest:
+            self._double()
+
+    def merge(self, other: Histogram) -> None:
+        """Count everything that ``other`` (with as many bins) has counted, too."""
+        self.widen(other.low, other.high)
+        counts, limit = other.counts, other.limit
+        while limit and limit < self.limit:
+            counts, limit = _doubled(counts), limit * 2.0
+        self.counts = self.counts + counts
 
     def quantiles(self, fractions: Array) -> Array:
         """Values below which the given fractions of the data lie, within one bin's width.
@@ -58,17 +76,45 @@ class Histogram:
             Float array of the same shape, inside ``[low, high]``.
         """
         cumulative = np.concatenate([[0], np.cumsum(self.counts)]) / self.counts.sum()
-        edges = np.linspace(-self.limit, self.limit, self.counts.size + 1)
-        return np.clip(np.interp(fractions, cumulative, edges), self.low, self.high)
+        return np.clip(np.interp(fractions, cumulative, self.edges), self.low, self.high)
 
-    def _start(self, largest: float) -> None:
-        zeros = self.counts.sum()
-        self.limit = largest
-        self.counts[:] = 0
-        self.counts[self.counts.size // 2] = zeros
+    @property
+    def edges(self) -> Array:
+        """Borders of the bins, float64 of shape ``(bins + 1,)``."""
+        return np.linspace(-self.limit, self.limit, self.counts.size + 1)
+
+    @property
+    def centers(self) -> Array:
+        """Middles of the bins, float64 of shape ``(bins,)``."""
+        return (self.edges[1:] + self.edges[:-1]) / 2.0
 
     def _double(self) -> None:
-        merged = self.counts.reshape(-1, 2).sum(axis=1)
-        quarter = self.counts.size // 4
-        self.counts = np.pad(merged, quarter)
+        self.counts = _doubled(self.counts)
         self.limit *= 2.0
+
+
+class HistogramObserver(Observer):
+    """What the estimators that look at the distribution share.
+
+    The extremes are exact. The histogram counts an evenly spread part of each batch, at most
+    :attr:`per_batch` values of it: quantizing needs the shape of the distribution, and counting
+    every activation of a CNN would take several times as long as computing them.
+    """
+
+    per_batch = 1 << 16
+
+    def __init__(self) -> None:
+        self.histogram = Histogram()
+        self._batches = 0
+
+    def _update(self, values: Array) -> None:
+        self.histogram.widen(float(values.min()), float(values.max()))
+        # An odd step is no multiple of a power-of-two row or channel; each batch starts elsewhere.
+        step = -(-values.size // self.per_batch) | 1
+        self.histogram.add(values.ravel()[self._batches % step :: step])
+        self._batches += 1
+
+
+def _doubled(counts: Array) -> Array:
+    merged: Array = np.pad(counts.reshape(-1, 2).sum(axis=1), counts.size // 4)
+    return merged

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from edgekit.calibration.base import Observer, Range
-from edgekit.calibration.histogram import Histogram
-
-from edgekit.spec import Array
+from edgekit.calibration.base import Range
+from edgekit.calibration.histogram import HistogramObserver
 
 __all__ = ["PercentileObserver"]
 
 
-class PercentileObserver(Observer):
+class PercentileObserver(HistogramObserver):
     """Clips the values outside the central ``percentile`` percent.
 
     Args:
@@ -21,12 +19,9 @@ class PercentileObserver(Observer):
     """
 
     def __init__(self, percentile: float = 99.99) -> None:
+        super().__init__()
         self._outside = (100.0 - percentile) / 200.0
-        self._histogram = Histogram()
-
-    def _update(self, values: Array) -> None:
-        self._histogram.add(values)
 
     def range(self) -> Range:
-        low, high = self._histogram.quantiles(np.array([self._outside, 1.0 - self._outside]))
+        low, high = self.histogram.quantiles(np.array([self._outside, 1.0 - self._outside]))
         return Range(low=float(low), high=float(high))

@@ -15,6 +15,9 @@ class CalibrationTable(BaseModel):
         observer: name of the range estimator, with its parameter.
         samples: how many samples (rows of the batch axis) were seen.
         ranges: one :class:`Range` a tensor.
+        model: sha256 of the ONNX graph that was run.
+        data: sha256 of the samples that it was run on.
+        cached: whether it was read from the cache instead of being made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,3 +25,6 @@ class CalibrationTable(BaseModel):
     observer: str
     samples: int
     ranges: dict[str, Range]
+    model: str = ""
+    data: str = ""
+    cached: bool = False

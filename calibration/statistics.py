@@ -1,0 +1,163 @@
+"""What accuracy recovery wants to know about a tensor beside its range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from edgekit.calibration.base import Statistic
+
+from edgekit.spec import Array
+
+__all__ = ["ChannelMean", "ChannelRange", "Gram", "PatchGram", "RowSample"]
+
+
+class ChannelRange(Statistic):
+    """The smallest and largest value of each channel.
+
+    Args:
+        axis: the channel axis; may be negative.
+
+    Attributes:
+        low: float32 of shape ``(channels,)``.
+        high: likewise.
+    """
+
+    def __init__(self, axis: int) -> None:
+        self._axis = axis
+        self.low: Array = np.zeros(0, np.float32)
+        self.high: Array = np.zeros(0, np.float32)
+
+    def _update(self, values: Array) -> None:
+        rows = np.moveaxis(values, self._axis, -1).reshape(-1, values.shape[self._axis])
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        self.low = np.minimum(self.low, low) if self.low.size else low
+        self.high = np.maximum(self.high, high) if self.high.size else high
+
+    @property
+    def largest(self) -> Array:
+        """Largest magnitude of each channel."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+
+class ChannelMean(Statistic):
+    """The mean of each channel, summed in float64.
+
+    Args:
+        axis: the channel axis; may be negative.
+    """
+
+    def __init__(self, axis: int) -> None:
+        self._axis = axis
+        self._sum: Array | None = None
+        self._rows = 0
+
+    def _update(self, values: Array) -> None:
+        rows = np.moveaxis(values, self._axis, -1).reshape(-1, values.shape[self._axis])
+        total = rows.sum(axis=0, dtype=np.float64)
+        self._sum = total if self._sum is None else self._sum + total
+        self._rows += len(rows)
+
+    @property
+    def mean(self) -> Array:
+        """float64 of shape ``(channels,)``. Needs at least one value."""
+        assert self._sum is not None
+        return self._sum / self._rows
+
+
+class Gram(Statistic):
+    """``X^T X`` of the rows of the last axis: the second-order statistic of a linear layer.
+
+    Attributes:
+        matrix: float64 of shape ``(channels, channels)``.
+        magnitude: summed ``|x|`` of each channel, float64 of shape ``(channels,)``.
+        rows: how many rows were seen.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.matrix: Array = np.zeros((channels, channels))
+        self.magnitude: Array = np.zeros(channels)
+        self.rows = 0
+
+    def _update(self, values: Array) -> None:
+        rows = values.reshape(-1, values.shape[-1])
+        self.matrix += (rows.T @ rows).astype(np.float64)
+        self.magnitude += np.abs(rows).sum(axis=0, dtype=np.float64)
+        self.rows += len(rows)
+
+
+class RowSample(Statistic):
+    """An evenly spread part of the rows (of the last axis) of a stream.
+
+    Args:
+        limit: keep between this many rows and half of them, once there are enough.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        self._limit = limit
+        self._step = 1
+        self._skip = 0
+        self._kept: list[Array] = []
+
+    def _update(self, values: Array) -> None:
+        rows = values.reshape(-1, values.shape[-1])
+        self._kept.append(rows[self._skip :: self._step].copy())
+        self._skip = (self._skip - len(rows)) % self._step
+        while sum(map(len, self._kept)) > self._limit:
+            self._kept = [self.rows[::2]]
+            self._step *= 2
+            # The next row to keep is the one a whole step after the last kept.
+            self._skip = (self._skip + self._step // 2 * (len(self.rows) % 2 == 0)) % self._step
+
+    @property
+    def rows(self) -> Array:
+        """float32 of shape ``(kept, channels)``."""
+        return np.concatenate(self._kept)
+
+
+class PatchGram(Statistic):
+    """:class:`Gram` of a convolution: of the patches that its kernel sees.
+
+    Args:
+        kernel: spatial shape of the kernel.
+        strides: one an axis.
+        pads: begin of every axis, then end of every axis, as ONNX has them.
+        dilations: one an axis.
+        groups: channels are divided into this many groups.
+        per_batch: look at no more than this many positions of a batch.
+
+    Attributes:
+        matrix: float64 of shape ``(groups, fan_in, fan_in)``; None before the first batch.
+    """
+
+    def __init__(
+        self,
+        kernel: Sequence[int],
+        strides: Sequence[int],
+        pads: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+        per_batch: int = 4096,
+    ) -> None:
+        self._kernel, self._strides, self._dilations = tuple(kernel), strides, dilations
+        self._pads = [(0, 0), (0, 0), *zip(pads[: len(kernel)], pads[len(kernel) :], strict=True)]
+        self._groups = groups
+        self._per_batch = per_batch
+        self.matrix: Array | None = None
+
+    def _update(self, values: Array) -> None:
+        padded = np.pad(values, self._pads)
+        spatial = tuple(range(2, values.ndim))
+        reach = [(k - 1) * d + 1 for k, d in zip(self._kernel, self._dilations, strict=True)]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=spatial)  # type: ignore[call-overload]
+        every = tuple(slice(None, None, s) for s in self._strides)
+        taps = tuple(slice(None, None, d) for d in self._dilations)
+        windows = np.moveaxis(
+            windows[(slice(None), slice(None), *every, *(taps))], 1, -len(taps) - 1
+        )
+        places = windows.shape[: 1 + len(spatial)]
+        step = -(-int(np.prod(places)) // self._per_batch) | 1
+        chosen = np.unravel_index(np.arange(0, int(np.prod(places)), step), places)
+        patches = windows[chosen].reshape(len(chosen[0]), self._groups, -1).swapaxes(0, 1)
+        added = np.matmul(patches.swapaxes(1, 2), patches).astype(np.float64)
+        self.matrix = added if self.matrix is None else self.matrix + added
