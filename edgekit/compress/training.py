@@ -1,0 +1,39 @@
+"""Quantization-aware training as a step of a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgekit.compress.base import ModulePass, PassReport, Trained
+from edgekit.compress.quantize.learned import weight_key
+
+if TYPE_CHECKING:
+    from edgekit.workload import Workload
+
+__all__ = ["QuantizationAwareTraining"]
+
+
+class QuantizationAwareTraining(ModulePass):
+    """Fine-tune with int8 weights and uint8 activations in the forward pass.
+
+    The int8-ptq pass after it uses the scales that were learnt here instead of calibrating them;
+    what training does not cover (residual sums, outputs) is calibrated on the trained model.
+
+    Attributes:
+        epochs: what the workload's ``finetune`` is told.
+    """
+
+    type: Literal["qat"]
+    epochs: int = Field(default=2, gt=0)
+
+    def apply(self, workload: Workload) -> Trained:
+        from edgekit.compress.qat.train import train_quantized  # needs torch
+
+        model, layers = train_quantized(workload, self.epochs)
+        return Trained(
+            model=model,
+            learned={weight_key(layer.weight): layer for layer in layers},
+            report=PassReport(self.type, len(layers), sum(1 for _ in model.modules())),
+        )
