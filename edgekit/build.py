@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from edgekit import exporters
 from edgekit.bundle import hash_file
-from edgekit.calibration import CalibrationTable, collect, rows
-from edgekit.compress.base import GraphContext, GraphPass
-from edgekit.compress.quantize.placement import PROFILES
+from edgekit.calibration import Calibrator, default_cache
+from edgekit.compress.base import Learned
+from edgekit.compress.compressor import Compressor
+from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
 from edgekit.errors import ExportError, RuntimeUnavailableError
 from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.tensorrt_engine import check_gpu
 from edgekit.manifest import Artifact
+from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
-from edgekit.spec import Feeds, TensorSpec
+from edgekit.spec import TensorSpec
 from edgekit.workload import Workload
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Builder", "Built", "Target", "parse_targets"]
 
@@ -84,11 +89,11 @@ class Builder:
         folder: the bundle's folder.
         work: a scratch folder that does not end up in the bundle.
         progress: told what is going on.
+        machine: the instruction set that the artifacts will run on.
 
     Attributes:
         model: the uncompressed ONNX file, once :meth:`export` has run.
-        table: the calibration table, once :meth:`compressed` has run with a pass that needs one.
-        notes: what the passes did, for the report.
+        profiled: the targets that can be compressed for.
     """
 
     def __init__(
@@ -98,17 +103,17 @@ class Builder:
         folder: Path,
         work: Path,
         progress: Progress,
+        machine: InstructionSet,
     ) -> None:
         self._workload = workload
         self._targets = targets
-        self._profiled = [target for target in targets if target.runtime in PROFILES]
+        self.profiled = [target for target in targets if target.runtime in PROFILES]
         self._folder = folder
         self._work = work
         self._progress = progress
         self._opset = exporters.opset_for(target.runtime for target in targets)
+        self._machine = machine
         self.model = folder / "model.onnx"
-        self.table: CalibrationTable | None = None
-        self.notes: list[str] = []
 
     def export(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Write ``model.onnx``, the uncompressed model.
@@ -119,7 +124,7 @@ class Builder:
         self._progress.stage("Export to ONNX")
         source = self._workload.model
         if not isinstance(source, Path):
-            source = self._export_torch()
+            source = self._export_torch(source)
         prepare_onnx(source, self.model)
         graph = ir.load(self.model)
         self._opset = graph.opset_imports[""]
@@ -129,71 +134,110 @@ class Builder:
         """The uncompressed artifact of every target. ONNX Runtime reads ``model.onnx`` itself."""
         return [self._artifact(target, "fp32", self.model) for target in self._targets]
 
-    def compressed(self, recipe: Recipe) -> list[Built]:
-        """The artifacts that the recipe makes, for every target that has a placement profile.
+    def compressor(self, recipe: Recipe) -> Compressor:
+        """What applies the recipe to the exported graph, for the engines of this run.
 
-        What each pass did to each graph is added to :attr:`notes`.
+        Module passes run here, on a copy of the model; the workload's own stays the reference.
 
         Raises:
-            CalibrationError: a pass needs data and the workload has none, or the data is bad.
+            WorkloadError: a module pass needs what the workload lacks.
         """
-        if not recipe.passes:
-            return []
-        tables = self._calibrate(recipe.passes)
-        built: list[Built] = []
-        for target in self._profiled:
-            self._progress.stage(f"Compress for {target.runtime}")
-            model = ir.load(self.model)
-            reports = [
-                step.apply(model, GraphContext(PROFILES[target.runtime], table))
-                for step, table in zip(recipe.passes, tables, strict=True)
-            ]
-            self.notes += [
-                f"{target.runtime}: {done.name} changed {done.changed} of {done.total} operators."
-                for done in reports
-            ]
-            if any(report.changed for report in reports):
-                precision = recipe.passes[-1].precision
-                path = self._work / f"{target.runtime}-{precision}.onnx"
-                common.RemoveUnusedNodesPass()(model)
-                ir.save(model, path)
-                built.append(self._artifact(target, precision, path))
-        return built
+        source, learned, notes = self._trained(recipe)
+        calibrator = Calibrator(
+            self._workload.feeds,
+            samples=recipe.samples,
+            cache=default_cache(),
+            progress=lambda count: self._progress.update(f"{count} samples"),
+        )
+        engines = [target.runtime for target in self.profiled]
+        made = Compressor(source, recipe.graph_passes, engines, calibrator, self._machine, learned)
+        made.notes += notes
+        return made
 
-    def _export_torch(self) -> Path:
+    def _trained(self, recipe: Recipe) -> tuple[Path, dict[str, Learned], list[str]]:
+        """The ONNX file to compress: that of the changed module, if a pass changes it."""
+        if not recipe.module_passes:
+            return self.model, {}, []
+        self._progress.stage("Train")
+        workload, notes = self._workload, []
+        learned: dict[str, Learned] = {}
+        for step in recipe.module_passes:
+            trained = step.apply(workload)
+            workload = replace(workload, model=trained.model)
+            learned |= trained.learned
+            done = trained.report
+            notes.append(f"{done.name} changed {done.changed} of {done.total} modules.")
+        assert not isinstance(workload.model, Path)
+        path = self._work / "trained.onnx"
+        prepare_onnx(self._export_torch(workload.model), path)
+        return path, learned, notes
+
+    def compressed(self, compressor: Compressor) -> list[Built]:
+        """The artifacts that the recipe makes, for every target that has a placement profile.
+
+        Raises:
+            EdgekitError: a pass needs data and the workload has none, or the data is bad.
+        """
+        built = []
+        for target in self.profiled:
+            built.append(self.variant(compressor, target))
+            half = compressor.half_for(target.runtime)
+            if half is not None:
+                built.append(self.variant(compressor, target, half=half))
+        return [one for one in built if one is not None]
+
+    def variant(
+        self,
+        compressor: Compressor,
+        target: Target,
+        keep_float: frozenset[str] = frozenset(),
+        *,
+        half: str | None = None,
+        suffix: str = "",
+    ) -> Built | None:
+        """One compressed artifact; None when the recipe changes nothing for that target.
+
+        Args:
+            compressor: from :meth:`compressor`.
+            target: what to build for.
+            keep_float: operators that stay float.
+            half: half precision that the float operators shall compute in.
+            suffix: added to the precision, to tell variants apart.
+        """
+        precision = "-".join(filter(None, (compressor.precision, half, suffix)))
+        self._progress.stage(f"Compress for {target.runtime}")
+        path = self._work / f"{target.runtime}-{precision}.onnx"
+        if not compressor.build(
+            target.runtime, path, keep_float, half=half, note=not keep_float and half is None
+        ):
+            return None
+        return self._artifact(target, precision, path)
+
+    def trial(
+        self, compressor: Compressor, target: Target, keep_float: frozenset[str], folder: Path
+    ) -> Path | None:
+        """The file to load of an artifact that will not be in the bundle; None as above."""
+        path = folder / "trial.onnx"
+        half = compressor.half_for(target.runtime)
+        if not compressor.build(target.runtime, path, keep_float, half=half, note=False):
+            return None
+        options = ExportOptions(target.gpu, self._shapes(path))
+        return exporters.get(target.runtime).export(path, folder / "artifact", options)[0]
+
+    def _export_torch(self, module: torch.nn.Module) -> Path:
         import torch  # only for PyTorch models
 
         from edgekit.exporters.torch_onnx import export_onnx
 
         workload = self._workload
-        assert isinstance(workload.model, torch.nn.Module)
         return export_onnx(
-            workload.model,
+            module,
             {name: torch.as_tensor(x) for name, x in workload.example_inputs.items()},
             self._work / "exported.onnx",
             dynamic=workload.dynamic,
             output_names=workload.output_names,
             opset=self._opset,
         )
-
-    def _calibrate(self, passes: Sequence[GraphPass]) -> list[CalibrationTable]:
-        self._progress.stage("Calibrate")
-        model = ir.load(self.model)
-        tables = []
-        for step in passes:
-            tensors: set[str] = set()
-            for target in self._profiled:
-                tensors |= step.observed(model, PROFILES[target.runtime])
-            self.table = collect(
-                self.model,
-                tensors,
-                _limited(self._workload.feeds(), step.samples),
-                step.observer,
-                observer_name=step.observer_name(),
-                progress=lambda count: self._progress.update(f"{count} samples"),
-            )
-            tables.append(self.table)
-        return tables
 
     def _artifact(self, target: Target, precision: str, onnx: Path) -> Built:
         self._progress.stage(f"Build {precision} for {target.runtime}")
@@ -237,16 +281,6 @@ class Builder:
             for spec in specs
             if spec.dynamic
         }
-
-
-def _limited(feeds: Iterable[Feeds], samples: int) -> Iterator[Feeds]:
-    """Batches until ``samples`` rows have been given."""
-    seen = 0
-    for batch in feeds:
-        if seen >= samples:
-            return
-        yield batch
-        seen += rows(batch)
 
 
 def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,13 @@ from pydantic import ValidationError
 
 from edgekit import atomic
 from edgekit.errors import BundleError, RuntimeUnavailableError
+from edgekit.machine import Machine, this_machine
 from edgekit.manifest import SCHEMA_VERSION, Artifact, FileEntry, Manifest
+from edgekit.numerics import mismatch, parse_target
 
 __all__ = ["Bundle", "hash_file", "seal", "writing"]
+
+_log = logging.getLogger(__name__)
 
 _MANIFEST = "bundle.json"
 _SEAL = "bundle.json.sha256"
@@ -41,6 +46,9 @@ class Bundle:
         Raises:
             BundleError: not a bundle, from another schema version, truncated, or any file is
                 missing or differs from its recorded hash.
+
+        A machine on which the artifacts may compute something else than where they were validated
+        is told in a logged warning.
         """
         atomic.recover(path)
         if not (path / _MANIFEST).is_file():
@@ -51,7 +59,19 @@ class Bundle:
         _check_seal(raw, path)
         for entry in _entries(manifest):
             _check_file(path, entry)
-        return cls(path, manifest)
+        bundle = cls(path, manifest)
+        if warning := bundle.numerics_warning(this_machine()):
+            _log.warning("%s: %s", path, warning)
+        return bundle
+
+    def numerics_warning(self, machine: Machine) -> str:
+        """Why the selected artifacts may compute something else on ``machine``, or ""."""
+        if not self.manifest.target:
+            return ""
+        selected = {decision.selected for decision in self.manifest.decisions}
+        precisions = [a.precision for a in self.manifest.artifacts if a.id in selected]
+        made_for = parse_target(self.manifest.target)
+        return mismatch(made_for, machine.features, precisions)
 
     def file(self, artifact: Artifact) -> Path:
         """The file that a runtime loads for ``artifact``."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 __all__ = [
     "BundleError",
     "CalibrationError",
+    "CompressError",
     "EdgekitError",
     "ExportError",
     "GateError",
@@ -73,6 +74,10 @@ class RecipeError(EdgekitError):
 
 class CalibrationError(EdgekitError):
     """Calibration data is empty, not finite or does not fit the model."""
+
+
+class CompressError(EdgekitError):
+    """A pass cannot be applied to this model."""
 
 
 class ExportError(EdgekitError):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgekit.compress.search.journal import Trial
 from edgekit.machine import Machine
 from edgekit.profile.samples import Samples
 from edgekit.spec import TensorSpec
@@ -142,7 +143,13 @@ class Decision(_Record):
 
 
 class Manifest(_Record):
-    """Everything ``bundle.json`` says."""
+    """Everything ``bundle.json`` says.
+
+    Attributes:
+        target: the instruction set that the artifacts were made for and, when it is that of
+            ``machine``, validated on; empty in bundles that do not say.
+        search: every trial of accuracy control and mixed precision.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -154,12 +161,14 @@ class Manifest(_Record):
     labels: str | None = None
     reference: str | None = None
     source: str = ""
+    target: str = ""
     recipe: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     accuracy: Accuracy | None = None
     verification: tuple[Verification, ...] = ()
     latency: tuple[Samples, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    search: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     machine: Machine

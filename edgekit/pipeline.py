@@ -15,10 +15,14 @@ import numpy as np
 from edgekit import runtimes
 from edgekit.build import Builder, Built, Target
 from edgekit.bundle import Bundle, hash_file, seal, writing
+from edgekit.compress.compressor import Compressor
 from edgekit.compress.recipe import Recipe
+from edgekit.compress.search.journal import Journal
 from edgekit.errors import GateError
 from edgekit.machine import this_machine
 from edgekit.manifest import Accuracy, Decision, Manifest, Spec, Verification
+from edgekit.mixed_precision import MixedPrecision, fingerprint
+from edgekit.numerics import InstructionSet, probe
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import summarize
@@ -61,6 +65,7 @@ def make_bundle(
     recipe: Recipe,
     targets: Sequence[Target],
     timing: Timing | None = Timing(),
+    machine: InstructionSet | None = None,
     source: str = "",
     progress: Progress = Silent(),  # noqa: B008
 ) -> Bundle:
@@ -72,6 +77,7 @@ def make_bundle(
         recipe: how to compress; a recipe without passes only exports.
         targets: the runtimes to build for.
         timing: how to measure latency, None not to.
+        machine: the instruction set of the machine that will run it, None for this one's.
         source: what the user called the model, for the record.
         progress: told what is going on.
 
@@ -80,9 +86,13 @@ def make_bundle(
         EdgekitError: bad input of any kind, see :mod:`edgekit.errors`.
     """
     with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as work:
-        builder = Builder(workload, targets, folder, Path(work), progress)
+        made_for = machine or probe(this_machine().features)
+        builder = Builder(workload, targets, folder, Path(work), progress, made_for)
         inputs, outputs = builder.export()
-        built = builder.originals() + builder.compressed(recipe)
+        compressor = builder.compressor(recipe)
+        built = builder.originals()
+        built += builder.compressed(compressor) if recipe.passes else []
+        journal = _search(workload, builder, compressor, recipe, timing, out, built, progress)
         with ExitStack() as stack:
             judge = _Judge(workload, folder, built, timing or Timing(), progress, stack)
             verification = judge.verify()
@@ -90,19 +100,82 @@ def make_bundle(
             accuracy = judge.evaluate(recipe.budget.max_drop)
             samples = judge.profile() if timing is not None else []
         judge.reference.save(folder / "reference.npz", _STORED_BYTES)
-        manifest = _manifest(workload, recipe, builder, built, inputs, outputs).model_copy(
+        manifest = _manifest(workload, recipe, compressor, built, inputs, outputs).model_copy(
             update={
                 "source": source,
+                "target": made_for.name,
+                "search": tuple(journal.trials),
                 "verification": tuple(verification),
                 "accuracy": accuracy,
                 "latency": tuple(samples),
                 "decisions": _decide(built, verification, accuracy, samples, recipe),
-                "notes": (*builder.notes, *judge.notes),
+                "notes": (*compressor.notes, *judge.notes),
             }
         )
         progress.stage("Write the bundle")
         seal(folder, _with_extras(folder, manifest, workload))
+    journal.close()
     return Bundle.open(out)
+
+
+def _search(
+    workload: Workload,
+    builder: Builder,
+    compressor: Compressor,
+    recipe: Recipe,
+    timing: Timing | None,
+    out: Path,
+    built: list[Built],
+    progress: Progress,
+) -> Journal:
+    """Add what the recipe's search finds to ``built``; its journal lies beside ``out`` meanwhile.
+
+    A search that was killed goes on from its journal when the same command is given again.
+    """
+    if recipe.search is None or not recipe.passes:
+        return Journal(None, "")
+    settings = recipe.search
+    if timing is None:
+        settings = settings.model_copy(update={"latency": False})
+    beside = out.with_name(f"{out.name}.search.jsonl")
+    journal = Journal(beside, fingerprint(builder.model, recipe, workload))
+    score = None
+    if workload.evaluate is not None:
+        with reference_predict(workload) as predict:
+            score = workload.score(predict)
+    budget = recipe.budget.max_drop
+    search = MixedPrecision(
+        workload,
+        builder,
+        compressor,
+        settings,
+        max_drop=_max_drop(workload, budget),
+        sample=_verification_feeds(workload)[0],
+        threads=(timing or Timing()).threads or this_machine().cores,
+        journal=journal,
+        progress=progress,
+    )
+    for target in builder.profiled:
+        if not unusable(target.runtime):
+            found = search.run(target, score)
+            built += [found] if found is not None else []
+    return journal
+
+
+def _max_drop(workload: Workload, budget: float | None) -> float:
+    """The recipe's largest drop, or the workload's own."""
+    if budget is not None:
+        return budget
+    return workload.metric.max_drop if workload.metric is not None else 0.0
+
+
+def _verification_feeds(workload: Workload) -> list[Feeds]:
+    if workload.calibration is not None:
+        samples = take_samples(workload, workload.feeds(), _VERIFY_SAMPLES)
+        if samples:
+            return samples
+    example = {name: np.asarray(value) for name, value in workload.example_inputs.items()}
+    return take_samples(workload, [example], _VERIFY_SAMPLES)
 
 
 class _Judge:
@@ -130,7 +203,7 @@ class _Judge:
                 self._sessions[one.artifact.id] = stack.enter_context(session)
         self._original = stack.enter_context(reference_predict(workload))
         progress.stage("Run the original")
-        self.reference = Reference.record(self._original, self._verification_feeds())
+        self.reference = Reference.record(self._original, _verification_feeds(workload))
         self.notes: tuple[str, ...] = ()
 
     def verify(self) -> list[Verification]:
@@ -177,7 +250,7 @@ class _Judge:
         return Accuracy(
             metric=workload.metric.name,
             higher_is_better=workload.metric.higher_is_better,
-            max_drop=workload.metric.max_drop if budget is None else budget,
+            max_drop=_max_drop(workload, budget),
             reference=reference,
             artifacts=scores,
         )
@@ -201,14 +274,6 @@ class _Judge:
             max_rounds=most,
             max_seconds=self._timing.seconds,
         )
-
-    def _verification_feeds(self) -> list[Feeds]:
-        if self._workload.calibration is not None:
-            samples = take_samples(self._workload, self._workload.feeds(), _VERIFY_SAMPLES)
-            if samples:
-                return samples
-        example = {name: np.asarray(value) for name, value in self._workload.example_inputs.items()}
-        return take_samples(self._workload, [example], _VERIFY_SAMPLES)
 
 
 def _require_originals(verification: Iterable[Verification], built: Sequence[Built]) -> None:
@@ -256,7 +321,7 @@ def _median_ns(latency: Mapping[str, Samples], artifact: str) -> float:
 def _manifest(
     workload: Workload,
     recipe: Recipe,
-    builder: Builder,
+    compressor: Compressor,
     built: Sequence[Built],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
@@ -268,7 +333,7 @@ def _manifest(
         outputs=tuple(Spec.of(spec) for spec in outputs),
         artifacts=tuple(one.artifact for one in built),
         recipe=recipe.model_dump(mode="json", by_alias=True),
-        calibration=builder.table.model_dump(mode="json") if builder.table else None,
+        calibration=compressor.table.model_dump(mode="json") if compressor.table else None,
         versions=_versions(),
         machine=this_machine(),
     )

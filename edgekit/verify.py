@@ -18,12 +18,20 @@ from edgekit.runtimes import SessionOptions
 from edgekit.spec import Array, Feeds, Outputs
 from edgekit.workload import Predict
 
-__all__ = ["GATES", "Reference", "verify_artifact", "verify_bundle"]
+__all__ = ["GATES", "Reference", "gate", "verify_artifact", "verify_bundle"]
 
-#: Least signal-to-quantization-noise ratio of every output, in dB, by precision. fp32 differs
-#: from PyTorch by the order of its sums only. A quantized artifact is judged by the workload's
-#: metric; this gate catches one that is plainly broken.
-GATES: Mapping[str, float] = MappingProxyType({"fp32": 60.0, "fp16": 35.0, "int8": 6.0})
+#: Least signal-to-quantization-noise ratio of every output, in dB, by the lowest precision in an
+#: artifact. fp32 differs from PyTorch by the order of its sums only. A quantized artifact is judged
+#: by the workload's metric; this gate catches one that is plainly broken.
+GATES: Mapping[str, float] = MappingProxyType(
+    {"int4": 3.0, "int8": 6.0, "bf16": 20.0, "fp16": 35.0, "fp32": 60.0}
+)
+
+
+def gate(precision: str) -> float:
+    """The gate of an artifact: that of the lowest precision in its label (``int8-bf16-mixed``)."""
+    parts = precision.split("-")
+    return next(least for name, least in GATES.items() if name in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +184,12 @@ def _mismatch(name: str, wanted: Array, got: Outputs) -> str:
 
 
 def _below_gate(results: Mapping[str, Fidelity], precision: str) -> str:
-    gate = GATES[precision]
+    least = gate(precision)
     for name, result in results.items():
-        if result.sqnr_db < gate and result.max_abs > 1e-5:
+        if result.sqnr_db < least and result.max_abs > 1e-5:
             return (
                 f"output {name!r} has an SQNR of {result.sqnr_db:.1f} dB, "
-                f"{precision} needs {gate:g} dB"
+                f"{precision} needs {least:g} dB"
             )
     return ""
 

@@ -6,7 +6,11 @@ import onnx_ir as ir
 
 from edgekit.spec import Array
 
-__all__ = ["add_constant"]
+__all__ = ["INFERENCE_PRECISION", "add_constant"]
+
+#: Key of an ONNX model's metadata that asks an engine to compute its float operators in ``fp16``
+#: or ``bf16``; the exporter of an engine that can passes it on inside the artifact.
+INFERENCE_PRECISION = "edgekit.inference_precision"
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:

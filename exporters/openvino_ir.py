@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
+from edgekit.exporters.graph import INFERENCE_PRECISION
 
 from edgekit.errors import ExportError
 
@@ -12,7 +14,11 @@ __all__ = ["OpenVinoExporter"]
 
 
 class OpenVinoExporter:
-    """Writes ``stem.xml`` and ``stem.bin``; Q/DQ pairs become low-precision operators."""
+    """Writes ``stem.xml`` and ``stem.bin``; Q/DQ pairs become low-precision operators.
+
+    A graph that asks for half precision (see :data:`~.graph.INFERENCE_PRECISION`) gets fp16 weights
+    and the wish in its ``rt_info``, where edgekit's OpenVINO runtime finds it.
+    """
 
     format: Format = "openvino-ir"
     newest_opset = 21  # OpenVINO 2025.0
@@ -27,7 +33,11 @@ class OpenVinoExporter:
             ) from error
         path = stem.with_suffix(".xml")
         try:
-            ov.save_model(ov.convert_model(onnx_path), path, compress_to_fp16=False)
+            model = ov.convert_model(onnx_path)
+            half = ir.load(onnx_path).metadata_props.get(INFERENCE_PRECISION)
+            if half is not None:
+                model.set_rt_info(half, ["edgekit", "inference_precision"])
+            ov.save_model(model, path, compress_to_fp16=half is not None)
         except Exception as error:  # the frontend raises bare RuntimeError and its own types
             raise ExportError(
                 f"OpenVINO cannot convert the graph: {' '.join(str(error).split())[:300]}",

@@ -18,9 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenVino"]
 
+#: Where the exporter leaves the wish for half-precision arithmetic, and OpenVINO's names for it.
+_PRECISION_INFO = ["edgekit", "inference_precision"]
+_HINTS = {"bf16": "BF16", "fp16": "FP16"}
+
 
 class OpenVino:
-    """Runs OpenVINO IR (``.xml``) and ``.onnx`` files with OpenVINO's CPU plugin, in float32."""
+    """Runs OpenVINO IR (``.xml``) and ``.onnx`` files with OpenVINO's CPU plugin.
+
+    Float operators compute in float32, or in the half precision that the artifact asks for where
+    this CPU has it.
+    """
 
     name = "openvino"
 
@@ -44,7 +52,13 @@ class OpenVino:
         if options.threads is not None:
             config["INFERENCE_NUM_THREADS"] = options.threads
         try:
-            compiled = ov.Core().compile_model(str(artifact), "CPU", config)
+            core = ov.Core()
+            model = core.read_model(str(artifact))
+            if model.has_rt_info(_PRECISION_INFO):
+                wanted = _HINTS[model.get_rt_info(_PRECISION_INFO).astype(str)]
+                if wanted in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                    config["INFERENCE_PRECISION_HINT"] = wanted.lower()
+            compiled = core.compile_model(model, "CPU", config)
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure
             raise RuntimeUnavailableError(
                 f"OpenVINO refuses the model: {' '.join(str(error).split())[-300:]}",

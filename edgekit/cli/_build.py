@@ -9,6 +9,7 @@ from edgekit.bundle import Bundle
 from edgekit.cli._console import print_json, shown_progress, stdout
 from edgekit.compress.recipe import Recipe, load_recipe
 from edgekit.modelref import resolve
+from edgekit.numerics import parse_target
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.report.table import print_summary
 
@@ -24,6 +25,7 @@ def build_and_show(
     gpu: str | None,
     calib: Path | None,
     threads: int | None,
+    target: str = "native",
     max_drop: float | None = None,
     seconds: float | None = None,
     json: bool = False,
@@ -40,6 +42,7 @@ def build_and_show(
             recipe=chosen,
             targets=targets,
             timing=Timing(threads=threads, seconds=seconds) if seconds is not None else None,
+            machine=None if target == "native" else parse_target(target),
             source=model,
             progress=progress,
         )

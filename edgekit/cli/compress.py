@@ -21,6 +21,13 @@ def compress(
     gpu: Gpu = None,
     calib: Calib = None,
     threads: Threads = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="Instruction set of the machine that will run it, such as x86-vnni, x86-avx2 or "
+            "arm-dot; decides the range of int8 weights [default: this machine's]."
+        ),
+    ] = "native",
     max_drop: Annotated[
         float | None,
         typer.Option(min=0.0, help="Largest loss of the model's metric; overrides the recipe."),
@@ -43,6 +50,7 @@ def compress(
         gpu=gpu,
         calib=calib,
         threads=threads,
+        target=target,
         max_drop=max_drop,
         seconds=seconds,
         json=json,

@@ -1,21 +1,37 @@
-"""The contract of a compress pass, and the checks that are run around every one of them."""
+"""The contracts of compress passes: one step of a recipe, on the module or on the ONNX graph."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
 
-from edgekit.calibration import CalibrationTable, Observer
-from edgekit.compress.quantize.placement import PlacementProfile
+from edgekit.calibration import CalibrationTable, Calibrator
+from edgekit.compress.quantize.profiles import PlacementProfile
+from edgekit.numerics import InstructionSet
+from edgekit.spec import Array
 
-__all__ = ["GraphContext", "GraphPass", "PassReport", "pass_types"]
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.workload import Workload
+
+__all__ = [
+    "GraphContext",
+    "GraphPass",
+    "Learned",
+    "ModulePass",
+    "Pass",
+    "PassReport",
+    "Trained",
+    "pass_types",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,55 +42,118 @@ class PassReport:
         name: the pass.
         changed: how many operators it changed; 0 means the model is as it was.
         total: how many operators it could have changed.
+        details: what is worth telling beside that, one line each.
+        table: the activation ranges that it used, if any.
     """
 
     name: str
     changed: int
     total: int
+    details: tuple[str, ...] = ()
+    table: CalibrationTable | None = None
+
+
+class Learned(Protocol):
+    """What quantization-aware training learnt about one layer.
+
+    Attributes:
+        weight: float32 on its grid, shape ``(outputs, ...)``.
+        weight_scale: the grid's step, shape ``(outputs,)``.
+        low: lower end of the input's range.
+        high: upper end.
+    """
+
+    @property
+    def weight(self) -> Array: ...
+    @property
+    def weight_scale(self) -> Array: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
 class GraphContext:
-    """What a graph pass may use beside the graph: never a runtime, only its placement profile."""
+    """What a pass may use beside the graph: never a runtime, only its placement profile.
+
+    Attributes:
+        profile: the engine that the graph is for.
+        profiles: every engine of this run, so that one calibration serves all.
+        calibrator: runs graphs over the calibration data.
+        target: the instruction set that the artifact will run on.
+        keep_float: names of operators that have to stay float.
+        learned: layers whose scales were learnt in training, by the sha256 of the layer's weight.
+    """
 
     profile: PlacementProfile
-    table: CalibrationTable
+    profiles: tuple[PlacementProfile, ...]
+    calibrator: Calibrator
+    target: InstructionSet
+    keep_float: frozenset[str] = frozenset()
+    learned: Mapping[str, Learned] = field(default_factory=dict)
 
 
-class GraphPass(BaseModel, ABC):
-    """One step of a recipe that rewrites the ONNX graph.
+class Pass(BaseModel, ABC):
+    """One step of a recipe.
 
-    Its fields are its keys in the recipe. A vendor adds a pass by registering a subclass under
-    the entry-point group ``edgekit.passes``, named as its ``type``.
+    Its fields are its keys in the recipe. A vendor adds a pass by registering a subclass of
+    :class:`GraphPass` or :class:`ModulePass` under the entry-point group ``edgekit.passes``, named
+    as its ``type``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: The precision label of the artifacts that this pass makes.
-    precision: ClassVar[str]
+    #: The precision label of the artifacts that this pass makes, None where it leaves them float.
+    precision: ClassVar[str | None] = None
 
     type: str
-    #: Calibrate on at most this many samples.
-    samples: int = 512
 
-    @abstractmethod
-    def observer(self) -> Observer:
-        """A fresh range estimator for one tensor."""
+    @property
+    def label(self) -> str | None:
+        """The precision label of what this pass makes with its settings."""
+        return self.precision
 
-    @abstractmethod
-    def observer_name(self) -> str:
-        """The estimator and its parameter, for the calibration table."""
 
-    @abstractmethod
-    def observed(self, model: ir.Model, profile: PlacementProfile) -> AbstractSet[str]:
-        """Names of the tensors whose ranges :meth:`apply` needs under ``profile``."""
+class GraphPass(Pass):
+    """A step that rewrites the ONNX graph."""
+
+    #: Whether the result depends on the engine's profile. One that does not is applied once.
+    per_engine: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
         """Rewrite ``model`` in place."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a module pass made.
+
+    Attributes:
+        model: a plain module in eval mode; the workload's own is untouched.
+        learned: layers whose scales were learnt, by :func:`.quantize.learned.weight_key`.
+        report: what the pass did.
+    """
+
+    model: torch.nn.Module
+    learned: Mapping[str, Learned]
+    report: PassReport
+
+
+class ModulePass(Pass):
+    """A step that changes the PyTorch module before it is exported. It comes before graph passes."""
+
+    @abstractmethod
+    def apply(self, workload: Workload) -> Trained:
+        """Make a changed copy of the workload's model.
+
+        Raises:
+            WorkloadError: the workload lacks what the pass needs.
+        """
+
+
 @cache
-def pass_types() -> dict[str, type[GraphPass]]:
+def pass_types() -> dict[str, type[Pass]]:
     """Every registered pass by the ``type`` a recipe calls it."""
     return {point.name: point.load() for point in entry_points(group="edgekit.passes")}

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
-from edgekit.compress.base import GraphPass, pass_types
+from edgekit.compress.base import GraphPass, ModulePass, Pass, pass_types
 from edgekit.errors import RecipeError, nearest
 
-__all__ = ["Budget", "Recipe", "load_recipe", "recipe_names"]
+__all__ = ["Budget", "Recipe", "Search", "load_recipe", "recipe_names"]
 
 _SHIPPED = files("edgekit.compress") / "recipes"
 
@@ -34,15 +34,60 @@ class Budget(BaseModel):
     min_speedup: float = Field(default=1.0, ge=0.0)
 
 
+class Search(BaseModel):
+    """Which operators stay float, found out by trying.
+
+    Attributes:
+        latency: leave float what is not measurably faster as int8 on the engine at hand.
+        accuracy: leave the fewest operators float that bring the metric inside the budget.
+        seconds: stop trying after this time for each runtime; the best so far is kept.
+        memory_mb: stop trying when the process holds more than this many megabytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latency: bool = True
+    accuracy: bool = True
+    seconds: float = Field(default=120.0, gt=0.0)
+    memory_mb: int | None = Field(default=None, gt=0)
+
+
 class Recipe(BaseModel):
-    """An ordered list of passes and a budget."""
+    """An ordered list of passes and a budget.
+
+    Attributes:
+        samples: calibrate on at most this many samples.
+        passes: in the order in which they run.
+        budget: what the result may cost.
+        search: try which operators to leave float; None quantizes all that the engine can.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str = ""
-    passes: tuple[SerializeAsAny[GraphPass], ...]
+    samples: int = Field(default=512, gt=0)
+    passes: tuple[SerializeAsAny[Pass], ...]
     budget: Budget = Budget()
+    search: Search | None = None
+
+    @property
+    def module_passes(self) -> list[ModulePass]:
+        """The steps that change the PyTorch module."""
+        return [step for step in self.passes if isinstance(step, ModulePass)]
+
+    @property
+    def graph_passes(self) -> list[GraphPass]:
+        """The steps that rewrite the ONNX graph, after those."""
+        return [step for step in self.passes if isinstance(step, GraphPass)]
+
+    @field_validator("passes", mode="after")
+    @classmethod
+    def _in_order(cls, value: tuple[Pass, ...]) -> tuple[Pass, ...]:
+        kinds = [isinstance(step, ModulePass) for step in value]
+        if kinds != sorted(kinds, reverse=True):
+            raise ValueError("steps that train the module have to come before those on the graph")
+        return value
 
     @field_validator("passes", mode="before")
     @classmethod
@@ -99,7 +144,7 @@ def _parse(text: str, where: str) -> Recipe:
 
 
 def _build_pass(entry: Any, index: int) -> Any:
-    if isinstance(entry, GraphPass):
+    if isinstance(entry, Pass):
         return entry
     where = f"passes[{index}]"
     kind = entry.get("type") if isinstance(entry, dict) else None
@@ -122,7 +167,8 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Reci
     place = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{place}: {first['msg']}", where=where, fix="Correct that value")
-    owner = Budget if first["loc"][0] == "budget" and len(first["loc"]) > 1 else model
+    nested = {"budget": Budget, "search": Search} if len(first["loc"]) > 1 else {}
+    owner = nested.get(str(first["loc"][0]), model)
     keys = [field.alias or name for name, field in owner.model_fields.items()]
     guess = nearest(str(first["loc"][-1]), keys)
     hint = f", did you mean {guess!r}" if guess else ""

@@ -8,6 +8,7 @@ rounds half to even and saturates.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from edgekit.spec import Array
 
 __all__ = [
     "AffineParameters",
+    "activation_parameters",
     "asymmetric_uint8",
     "dequantize",
     "quantize",
     "quantize_bias",
     "quantize_weight",
     "symmetric_int8",
+    "weight_scale",
 ]
 
 #: Below this a float32 scale is denormal, and dividing by it overflows on hardware that flushes
@@ -56,32 +59,68 @@ def symmetric_int8(observed: Range) -> AffineParameters:
     return AffineParameters(np.asarray(scale), np.asarray(0, dtype=np.int8))
 
 
-def quantize_weight(
-    weight: Array, axis: int, smallest_scale: Array | None = None
-) -> tuple[Array, AffineParameters]:
-    """Symmetric per-channel int8: each slice along ``axis`` has its own scale.
+def activation_parameters(
+    observed: Range, number_format: Literal["asymmetric", "symmetric"]
+) -> AffineParameters:
+    """Parameters of an activation in the number format of an engine."""
+    make = asymmetric_uint8 if number_format == "asymmetric" else symmetric_int8
+    return make(observed)
+
+
+def weight_scale(
+    weight: Array, axis: int, *, levels: int = 127, smallest: Array | None = None, mse: bool = False
+) -> Array:
+    """The scale of each output channel of a symmetric weight.
 
     Args:
         weight: float32 array of any rank >= 1.
         axis: the output-channel axis.
-        smallest_scale: lower bound of each channel's scale, shape ``(weight.shape[axis],)``. A
-            bias is stored in units of ``input scale * weight scale``, so a channel with tiny
-            weights and a large bias needs a larger scale or its bias overflows int32.
+        levels: largest quantized magnitude: 127, or 63 where the engine's 16-bit intermediate
+            sums would overflow otherwise (see :mod:`edgekit.numerics`).
+        smallest: lower bound of each channel's scale, shape ``(weight.shape[axis],)``. A bias is
+            stored in units of ``input scale * weight scale``, so a channel with tiny weights and
+            a large bias needs a larger scale or its bias overflows int32.
+        mse: shrink each scale to where the squared rounding and clipping error is least, instead
+            of covering the largest weight.
 
     Returns:
-        int8 array of the same shape in +-127, and parameters of shape ``(weight.shape[axis],)``.
-        A channel of zeros shares the largest scale of the others.
+        float32 of shape ``(weight.shape[axis],)``. A channel of zeros shares the largest scale
+        of the others.
     """
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    scale = np.abs(weight).max(axis=others).astype(np.float32) / np.float32(127.0)
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    scale = np.abs(rows).max(axis=1, initial=0.0).astype(np.float32) / np.float32(levels)
     scale = np.where(scale >= _SMALLEST_SCALE, scale, scale.max(initial=0.0))
     scale = np.where(scale >= _SMALLEST_SCALE, scale, np.float32(1.0))
-    if smallest_scale is not None:
-        scale = np.maximum(scale, smallest_scale)
-    scale = scale.astype(np.float32)
+    if mse:
+        scale = scale * _best_shrink(rows, scale, levels)
+    if smallest is not None:
+        scale = np.maximum(scale, smallest)
+    return scale.astype(np.float32)
+
+
+def quantize_weight(
+    weight: Array, axis: int, scale: Array, levels: int = 127
+) -> tuple[Array, AffineParameters]:
+    """Symmetric per-channel int8: each slice along ``axis`` has its own scale.
+
+    Returns:
+        int8 array of the same shape in +-``levels``, and its parameters.
+    """
     parameters = AffineParameters(scale, np.zeros(scale.shape, dtype=np.int8))
     quantized = quantize(weight, parameters, axis)
-    return np.maximum(quantized, np.int8(-127)), parameters
+    return np.clip(quantized, -levels, levels).astype(np.int8), parameters
+
+
+def _best_shrink(rows: Array, scale: Array, levels: int) -> Array:
+    """The share of each row's scale, of those tried, with the least squared error."""
+    shares = np.linspace(1.0, 0.7, 16, dtype=np.float32)
+    errors = []
+    for share in shares:
+        steps = (scale * share)[:, None]
+        rounded = np.clip(np.rint(rows / steps), -levels, levels) * steps
+        errors.append(np.square(rows - rounded, dtype=np.float64).sum(axis=1))
+    best: Array = shares[np.argmin(errors, axis=0)]
+    return best
 
 
 def quantize_bias(bias: Array, scale: Array) -> Array:

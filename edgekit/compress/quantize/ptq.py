@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import onnx_ir as ir
 from pydantic import Field
 
-from edgekit.calibration import MinMaxObserver, Observer, PercentileObserver
+from edgekit.calibration import CalibrationTable, Estimator, EstimatorName, Range
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
-from edgekit.compress.quantize.placement import PlacementProfile, plan
-from edgekit.compress.quantize.qdq import insert_qdq
+from edgekit.compress.quantize.adaround import learn_rounding
+from edgekit.compress.quantize.bias_correction import correct_biases
+from edgekit.compress.quantize.learned import apply_learned
+from edgekit.compress.quantize.placement import Placement, plan
+from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq
+from edgekit.compress.quantize.switchable import make_switchable
+from edgekit.errors import CompressError
 
 __all__ = ["Int8Ptq"]
 
@@ -20,31 +25,108 @@ class Int8Ptq(GraphPass):
     """int8 weights (per-channel, symmetric) and activations (per-tensor) from calibration data.
 
     Attributes:
-        observer_type: ``min-max`` keeps every value, ``percentile`` clips the outliers.
+        observer: the range estimator, see :class:`~edgekit.calibration.Estimator`.
         percentile: share of the values inside the range, in percent, for ``percentile``.
+        weights: ``max`` covers the largest weight of each channel, ``mse`` minimizes the squared
+            error.
+        rounding: ``nearest``, or ``adaround``, which learns for each weight whether to round up
+            or down.
+        bias_correction: take the mean error that weight rounding causes out of the bias.
     """
 
     precision: ClassVar[str] = "int8"
+    per_engine: ClassVar[bool] = True
 
     type: Literal["int8-ptq"]
-    observer_type: Literal["min-max", "percentile"] = Field(default="percentile", alias="observer")
+    observer: EstimatorName = "percentile"
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
+    weights: Literal["max", "mse"] = "max"
+    rounding: Literal["nearest", "adaround"] = "nearest"
+    bias_correction: bool = False
 
-    def observer(self) -> Observer:
-        if self.observer_type == "min-max":
-            return MinMaxObserver()
-        return PercentileObserver(self.percentile)
-
-    def observer_name(self) -> str:
-        if self.observer_type == "min-max":
-            return "min-max"
-        return f"percentile {self.percentile:g}"
-
-    def observed(self, model: ir.Model, profile: PlacementProfile) -> AbstractSet[str]:
-        return {str(value.name) for node in plan(model, profile) for value in node.tensors}
+    @property
+    def estimator(self) -> Estimator:
+        """The range estimator that these settings ask for."""
+        return Estimator(name=self.observer, percentile=self.percentile)
 
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
         total = len(model.graph)
-        nodes = plan(model, context.profile)
-        done = insert_qdq(model, nodes, context.table.ranges, context.profile)
-        return PassReport(self.type, changed=done, total=total)
+        prepared = self._prepare(model, context)
+        correct = (
+            correct_biases(model, prepared.placement, context.calibrator)
+            if self.bias_correction
+            else None
+        )
+        done = insert_qdq(
+            model, prepared.placement, prepared.ranges, context.profile, prepared.options
+        )
+        corrected = correct(done) if correct else 0
+        return PassReport(
+            self.type,
+            changed=len(done),
+            total=total,
+            details=(f"{corrected} biases corrected",) if corrected else (),
+            table=prepared.table,
+        )
+
+    def make_switchable(self, model: ir.Model, context: GraphContext) -> list[str]:
+        """Instead of quantizing ``model``, make every quantization in it a switch.
+
+        Returns:
+            Names of the operators in the order of the switches, see :mod:`.switchable`.
+        """
+        prepared = self._prepare(model, context)
+        return make_switchable(
+            model, prepared.placement, prepared.ranges, context.profile, prepared.options
+        )
+
+    def _prepare(self, model: ir.Model, context: GraphContext) -> _Prepared:
+        _refuse_quantized(model)
+        if context.learned and context.target.saturates:
+            raise CompressError(
+                f"training learnt the full int8 range, which {context.target.name} cannot add up",
+                where="int8-ptq",
+                fix="Use the recipe int8, which reduces the range, or another --target",
+            )
+        placement = plan(model, context.profile, context.keep_float)
+        table = self._table(model, context)
+        ranges, fixed = apply_learned(placement, table.ranges, context.learned)
+        options = WeightOptions(context.target.levels, self.weights == "mse", fixed)
+        if self.rounding == "adaround":
+            options = learn_rounding(model, placement, options, context.calibrator)
+        return _Prepared(placement, ranges, options, table)
+
+    def _table(self, model: ir.Model, context: GraphContext) -> CalibrationTable:
+        """One calibration for all the engines of this run."""
+        tensors: set[str] = set()
+        for profile in context.profiles:
+            tensors |= plan(model, profile).tensors
+        return context.calibrator.table(model, tensors, self.estimator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Everything that has to be known before the graph is rewritten."""
+
+    placement: Placement
+    ranges: dict[str, Range]
+    options: WeightOptions
+    table: CalibrationTable
+
+
+def _refuse_quantized(model: ir.Model) -> None:
+    found = next((n for n in model.graph if n.op_type in _QUANTIZED_OPS), None)
+    if found is not None:
+        raise CompressError(
+            f"is quantized already: it has {found.op_type} operators",
+            where=f"operator {found.name!r}",
+            fix="Start from the float model, or use the recipe fp32 to export it as it is",
+        )
+
+
+_QUANTIZED_OPS = frozenset(
+    {
+        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
+        "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulNBits",
+    }
+)  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 import onnx_ir as ir
@@ -10,71 +12,111 @@ import onnx_ir as ir
 from edgekit.calibration import Range
 from edgekit.compress.quantize.arithmetic import (
     AffineParameters,
-    asymmetric_uint8,
+    activation_parameters,
     quantize_bias,
     quantize_weight,
-    symmetric_int8,
+    weight_scale,
 )
-from edgekit.compress.quantize.placement import PlacementProfile, QuantizedNode
+from edgekit.compress.quantize.placement import (
+    Placement,
+    PlacementProfile,
+    QuantizedNode,
+    shared_ranges,
+)
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
-__all__ = ["insert_qdq"]
-
-_FORMATS = {"asymmetric": asymmetric_uint8, "symmetric": symmetric_int8}
+__all__ = ["WeightOptions", "insert_qdq", "output_axis"]
 
 #: A bias of at most this many steps fits int32 with room for the products added to it.
 _LARGEST_BIAS = 2.0**30
 
 
+@dataclass(frozen=True, slots=True)
+class WeightOptions:
+    """How weights become integers.
+
+    Attributes:
+        levels: largest quantized magnitude, see :func:`.arithmetic.weight_scale`.
+        mse: choose scales by the least squared error.
+        fixed: integers and scales that a pass has already decided on (rounding learnt by AdaRound,
+            scales learnt in training), by the name of the operator.
+    """
+
+    levels: int = 127
+    mse: bool = False
+    fixed: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
+
+
 def insert_qdq(
     model: ir.Model,
-    nodes: Sequence[QuantizedNode],
-    ranges: dict[str, Range],
+    placement: Placement,
+    ranges: Mapping[str, Range],
     profile: PlacementProfile,
-) -> int:
+    options: WeightOptions = WeightOptions(),
+) -> list[QuantizedNode]:
     """Quantize ``model`` in place: int8 weights are stored, activations get Q/DQ pairs.
 
     Args:
-        model: the graph that ``nodes`` was planned on.
-        nodes: the operators to quantize.
+        model: the graph that ``placement`` was planned on.
+        placement: the operators to quantize.
         ranges: calibrated range of each activation. An operator that touches a tensor without
             one (it was empty in every calibration batch) stays float.
         profile: the engine's placement profile.
+        options: how weights become integers.
 
     Returns:
-        How many operators were quantized.
+        The operators that were quantized.
     """
-    known = [node for node in nodes if all(v.name in ranges for v in node.tensors)]
-    writer = _Writer(model.graph, ranges, profile)
+    known = [node for node in placement.nodes if all(v.name in ranges for v in node.tensors)]
+    writer = _Writer(model.graph, _with_shared_scales(ranges, placement), profile, options)
     for chosen in known:
         writer.quantize_constants(chosen)
     for chosen in known:
         writer.quantize_activations(chosen)
     model.graph.sort()
-    return len(known)
+    return known
+
+
+def _with_shared_scales(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]:
+    shared = dict(ranges)
+    for group in shared_ranges(placement.shared, ranges):
+        together = reduce(Range.union, (ranges[name] for name in sorted(group)))
+        shared |= dict.fromkeys(group, together)
+    return shared
+
+
+def output_axis(node: ir.Node, rank: int) -> int:
+    """The axis of the output channels in the weight of ``node``."""
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return rank - 1 if node.op_type == "MatMul" else 0
 
 
 class _Writer:
     def __init__(
-        self, graph: ir.Graph, ranges: dict[str, Range], profile: PlacementProfile
+        self,
+        graph: ir.Graph,
+        ranges: dict[str, Range],
+        profile: PlacementProfile,
+        options: WeightOptions,
     ) -> None:
         self._graph = graph
         self._ranges = ranges
         self._profile = profile
+        self._options = options
         self._done: dict[str, ir.Value] = {}
 
     def quantize_constants(self, chosen: QuantizedNode) -> None:
         """Store the weight as int8 and, where the engine wants it so, the bias as int32."""
-        node, position = chosen.node, chosen.rule.weight
-        weight = node.inputs[position] if position is not None else None
+        node, position, weight = chosen.node, chosen.rule.weight, chosen.weight
         if weight is None or position is None or weight.const_value is None:
             return
-        axis = _output_axis(node, len(weight.const_value.shape))
+        axis = output_axis(node, len(weight.const_value.shape))
         input_scale = self._parameters(chosen.tensors[0]).scale
         bias = self._bias_of(chosen)
         smallest = None if bias is None else np.abs(bias) / (_LARGEST_BIAS * input_scale)
-        quantized, parameters = quantize_weight(weight.const_value.numpy(), axis, smallest)
+        quantized, parameters = self._weight(str(node.name), weight, axis, smallest)
         name = f"{weight.name}_{node.name}"
         node.replace_input_with(position, self._dequantized(name, quantized, parameters, axis))
         if bias is not None and chosen.rule.bias is not None:
@@ -82,6 +124,18 @@ class _Writer:
             steps = AffineParameters(scale, np.zeros(scale.shape, np.int32))
             value = self._dequantized(f"{name}_bias", quantize_bias(bias, scale), steps, 0)
             node.replace_input_with(chosen.rule.bias, value)
+
+    def _weight(
+        self, node: str, weight: ir.Value, axis: int, smallest: Array | None
+    ) -> tuple[Array, AffineParameters]:
+        assert weight.const_value is not None
+        levels = self._options.levels
+        if node in self._options.fixed:
+            steps, scale = self._options.fixed[node]
+            return steps, AffineParameters(scale, np.zeros(scale.shape, np.int8))
+        array = weight.const_value.numpy()
+        scale = weight_scale(array, axis, levels=levels, smallest=smallest, mse=self._options.mse)
+        return quantize_weight(array, axis, scale, levels)
 
     def quantize_activations(self, chosen: QuantizedNode) -> None:
         """Let the operator read, and all readers of its result read, through a Q/DQ pair."""
@@ -130,7 +184,7 @@ class _Writer:
         return bias.const_value.numpy()
 
     def _parameters(self, value: ir.Value) -> AffineParameters:
-        return _FORMATS[self._profile.activation](self._ranges[str(value.name)])
+        return activation_parameters(self._ranges[str(value.name)], self._profile.activation)
 
     def _dequantized(
         self, name: str, steps: Array, parameters: AffineParameters, axis: int
@@ -154,10 +208,3 @@ class _Writer:
         node.outputs[0].name = output
         self._graph.append(node)
         return node.outputs[0]
-
-
-def _output_axis(node: ir.Node, rank: int) -> int:
-    """The axis of the output channels in the weight of ``node``."""
-    if node.op_type == "Gemm":
-        return 0 if node.attributes.get_int("transB", 0) else 1
-    return rank - 1 if node.op_type == "MatMul" else 0

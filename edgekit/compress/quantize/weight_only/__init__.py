@@ -1,0 +1,1 @@
+"""Weight-only quantization: int8 and int4 weights, float activations."""

@@ -1,0 +1,284 @@
+"""Search, engine by engine, which operators of an int8 artifact stay float.
+
+Accuracy is tried on one switchable graph, where a trial costs one evaluation and no rebuild, and
+then confirmed on the real artifact; latency is always that of the real artifact on its engine,
+interleaved with the one it has to beat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from edgekit import runtimes
+from edgekit.build import Builder, Built, Target
+from edgekit.compress.compressor import Compressor
+from edgekit.compress.quantize.switchable import SWITCHES
+from edgekit.compress.recipe import Recipe, Search
+from edgekit.compress.search.accuracy import fewest_float
+from edgekit.compress.search.journal import Journal, Trial
+from edgekit.compress.search.latency import Measured, group_units, leave_what_does_not_pay
+from edgekit.errors import EdgekitError
+from edgekit.profile.runner import Timed, profile_interleaved
+from edgekit.profile.stats import compare
+from edgekit.progress import Progress
+from edgekit.runtimes import Session, SessionOptions
+from edgekit.spec import Array, Feeds, Outputs
+from edgekit.workload import Workload
+
+__all__ = ["MixedPrecision", "fingerprint"]
+
+_SENSITIVITY_SAMPLES = 16
+_ROUNDS, _ROUND_SECONDS = (15, 200), 1.5
+#: After simulation, at most this many more operators are made float on the real artifact.
+_REAL_TRIES = 4
+
+
+def fingerprint(model: Path, recipe: Recipe, workload: Workload) -> str:
+    """What a journal belongs to: the same graph, recipe and metric."""
+    digest = hashlib.sha256(model.read_bytes())
+    digest.update(recipe.model_dump_json(by_alias=True).encode())
+    digest.update(workload.name.encode())
+    return digest.hexdigest()
+
+
+class MixedPrecision:
+    """Finds the operators to leave float for one target after the other.
+
+    Args:
+        workload: judges accuracy, when it has an ``evaluate``.
+        builder: builds the artifacts.
+        compressor: applies the recipe.
+        search: what to search for, and how long.
+        max_drop: the budget of the metric.
+        sample: one sample to time inferences with.
+        threads: of every session.
+        journal: written and read by every trial.
+        progress: told what is going on.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        builder: Builder,
+        compressor: Compressor,
+        search: Search,
+        *,
+        max_drop: float,
+        sample: Feeds,
+        threads: int,
+        journal: Journal,
+        progress: Progress,
+    ) -> None:
+        self._workload = workload
+        self._builder = builder
+        self._compressor = compressor
+        self._search = search
+        self._max_drop = max_drop
+        self._sample = sample
+        self._threads = threads
+        self._journal = journal
+        self._progress = progress
+        self._deadline = 0.0
+
+    def run(self, target: Target, reference_score: float | None) -> Built | None:
+        """The artifact with the operators that this search leaves float; None when it finds none.
+
+        Args:
+            target: what to search for; its runtime has to be usable here.
+            reference_score: the metric of the original, None when there is no metric.
+        """
+        self._deadline = time.monotonic() + self._search.seconds
+        keep: frozenset[str] = frozenset()
+        if self._search.latency:
+            self._progress.stage(f"Search for speed on {target.runtime}")
+            keep = self._by_latency(target)
+        if self._search.accuracy and reference_score is not None:
+            # Accuracy control has a time of its own: a slow search for speed must not starve it.
+            self._deadline = time.monotonic() + self._search.seconds
+            self._progress.stage(f"Search for accuracy on {target.runtime}")
+            keep = self._by_accuracy(target, keep, reference_score)
+        if not keep:
+            return None
+        half = self._compressor.half_for(target.runtime)
+        return self._builder.variant(self._compressor, target, keep, half=half, suffix="mixed")
+
+    def _out(self) -> bool:
+        limit = self._search.memory_mb
+        return time.monotonic() > self._deadline or (limit is not None and _resident_mb() > limit)
+
+    def _by_latency(self, target: Target) -> frozenset[str]:
+        groups = group_units(self._compressor.units(target.runtime))
+        speeds: dict[frozenset[str], float] = {frozenset(): 1.0}
+
+        def measure(candidate: frozenset[str], best: frozenset[str], label: str) -> Measured | None:
+            self._progress.update(label)
+            asked = Trial(
+                engine=target.runtime,
+                kind="measured",
+                keep_float=tuple(sorted(candidate)),
+                note=f"{label} in float",
+            )
+            known = self._journal.find(asked)
+            if known is None:
+                known = self._journal.add(self._timed(target, asked, candidate, best, speeds[best]))
+            if known.speedup is None or known.low is None:
+                return None
+            speeds[candidate] = known.speedup
+            return Measured(known.speedup / speeds[best], known.low)
+
+        return leave_what_does_not_pay(groups, measure, self._out)
+
+    def _timed(
+        self,
+        target: Target,
+        asked: Trial,
+        candidate: frozenset[str],
+        best: frozenset[str],
+        speed: float,
+    ) -> Trial:
+        """Time the candidate against the best so far."""
+        with self._session(target, best) as slow, self._session(target, candidate) as fast:
+            if slow is None or fast is None:
+                return asked.model_copy(update={"note": f"{asked.note}: cannot be built"})
+            entries = [
+                Timed("best", target.runtime, slow), Timed("candidate", target.runtime, fast)
+            ]  # fmt: skip
+            before, after = profile_interleaved(
+                entries,
+                self._sample,
+                threads=self._threads,
+                min_rounds=_ROUNDS[0],
+                max_rounds=_ROUNDS[1],
+                max_seconds=_ROUND_SECONDS,
+                warmup=5,
+            )
+        found = compare(before, after)
+        return asked.model_copy(update={"speedup": found.ratio * speed, "low": found.low})
+
+    def _by_accuracy(
+        self, target: Target, keep: frozenset[str], reference_score: float
+    ) -> frozenset[str]:
+        metric = self._workload.metric
+        assert metric is not None
+
+        def good(score: float) -> bool:
+            return metric.drop(reference_score, score) <= self._max_drop
+
+        if good(self._real_score(target, keep)):
+            return keep
+        with self._switched(target) as (names, run):
+            ranked = [name for name in _ranking(names, run, self._samples()) if name not in keep]
+
+            def inside(floats: frozenset[str]) -> bool:
+                return good(self._simulated_score(target, keep | floats, names, run))
+
+            found, held = fewest_float(ranked, inside, self._out)
+        if not held:
+            return keep | found
+        rest = [name for name in ranked if name not in found]
+        for _ in range(_REAL_TRIES):
+            if good(self._real_score(target, keep | found)) or not rest or self._out():
+                break
+            found |= {rest.pop(0)}
+        return keep | found
+
+    def _real_score(self, target: Target, keep: frozenset[str]) -> float:
+        asked = Trial(
+            engine=target.runtime, kind="measured", keep_float=tuple(sorted(keep)), note="score"
+        )
+        known = self._journal.find(asked)
+        if known is None or known.score is None:
+            with self._session(target, keep) as session:
+                assert session is not None
+                score = self._workload.score(session.run)
+            known = self._journal.add(asked.model_copy(update={"score": score}))
+        self._progress.update(f"{len(keep)} operators float: {known.score:.4f}")
+        assert known.score is not None
+        return known.score
+
+    def _simulated_score(
+        self,
+        target: Target,
+        keep: frozenset[str],
+        names: Sequence[str],
+        run: Callable[[Feeds, Array], Outputs],
+    ) -> float:
+        asked = Trial(engine=target.runtime, kind="simulated", keep_float=tuple(sorted(keep)))
+        known = self._journal.find(asked)
+        if known is None or known.score is None:
+            switches = np.array([name not in keep for name in names])
+            score = self._workload.score(lambda feeds: run(feeds, switches))
+            known = self._journal.add(asked.model_copy(update={"score": score}))
+        self._progress.update(f"{len(keep)} operators float, simulated: {known.score:.4f}")
+        assert known.score is not None
+        return known.score
+
+    def _samples(self) -> list[Feeds]:
+        return list(self._compressor.batches(_SENSITIVITY_SAMPLES))
+
+    @contextmanager
+    def _session(self, target: Target, keep: frozenset[str]) -> Iterator[Session | None]:
+        """The artifact with these operators float, built in a folder that is removed again."""
+        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+            path = self._builder.trial(self._compressor, target, keep, Path(folder))
+            if path is None:
+                yield None
+                return
+            options = SessionOptions(threads=self._threads)
+            with runtimes.require(target.runtime).load(path, options) as session:
+                yield session
+
+    @contextmanager
+    def _switched(
+        self, target: Target
+    ) -> Iterator[tuple[list[str], Callable[[Feeds, Array], Outputs]]]:
+        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+            path = Path(folder) / "switchable.onnx"
+            names = self._compressor.switchable(target.runtime, path)
+            session = runtimes.require("onnxruntime").load(path)
+        with session:
+            yield names, lambda feeds, switches: session.run({**feeds, SWITCHES: switches})
+
+
+def _ranking(
+    names: Sequence[str], run: Callable[[Feeds, Array], Outputs], samples: Sequence[Feeds]
+) -> list[str]:
+    """The operators by how much quantizing each alone moves the outputs, the worst first."""
+    nothing = np.zeros(len(names), dtype=bool)
+    wanted = [run(feeds, nothing) for feeds in samples]
+    noise = {}
+    for index, name in enumerate(names):
+        switches = nothing.copy()
+        switches[index] = True
+        noise[name] = sum(
+            _relative_error(exact, run(feeds, switches))
+            for feeds, exact in zip(samples, wanted, strict=True)
+        )
+    return sorted(names, key=lambda name: -noise[name])
+
+
+def _relative_error(wanted: Outputs, got: Outputs) -> float:
+    total = 0.0
+    for name, exact in wanted.items():
+        power = float(np.square(exact, dtype=np.float64).sum())
+        error = float(np.square(exact - got[name], dtype=np.float64).sum())
+        if not np.isfinite(error):
+            raise EdgekitError(
+                "quantizing one operator makes the model compute NaN or infinity",
+                where=f"output {name!r}",
+                fix="Leave accuracy control out of the recipe, or calibrate with other data",
+            )
+        total += error / max(power, 1e-30)
+    return total
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
