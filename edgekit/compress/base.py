@@ -142,7 +142,7 @@ class Trained:
 
 
 class ModulePass(Pass):
-    """A step that changes the PyTorch module before it is exported. It comes before graph passes."""
+    """A step that changes the PyTorch module before its export; it comes before graph passes."""
 
     @abstractmethod
     def apply(self, workload: Workload) -> Trained:

@@ -138,7 +138,7 @@ class _Retyper:
     def _keeps_fp32(self, node: ir.Node, original: dict[ir.Value, ir.DataType | None]) -> bool:
         if node.op_type in KEEP_FP32 or node.domain not in {"", "ai.onnx"}:
             return True
-        if any(isinstance(a, ir.Attr) and a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):  # fmt: skip
+        if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
             return True
         touched = [
             str(v.name) for v in (*node.inputs, *node.outputs) if v is not None and v in original
