@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.calibration.base import Observer, Range, Statistic
+from edgekit.calibration.base import NotFiniteError, Observer, Range, Several, Statistic
 from edgekit.calibration.cache import TableCache, default_cache
 from edgekit.calibration.collect import Calibrator, observing, rows
 from edgekit.calibration.estimators import ESTIMATORS, Estimator, EstimatorName
@@ -21,11 +21,13 @@ __all__ = [
     "EstimatorName",
     "Gram",
     "MinMaxObserver",
+    "NotFiniteError",
     "Observer",
     "PatchGram",
     "PercentileObserver",
     "Range",
     "RowSample",
+    "Several",
     "Statistic",
     "TableCache",
     "default_cache",

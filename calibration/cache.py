@@ -31,16 +31,16 @@ class TableCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, key: str) -> dict[str, CalibrationTable]:
-        """The tables under ``key`` by the sha256 of their data."""
-        found = {}
+    def get(self, key: str) -> list[CalibrationTable]:
+        """The tables under ``key``, one a data set."""
+        found = []
         for path in self._folder.glob(f"{key}-*.json"):
             try:
                 table = CalibrationTable.model_validate_json(path.read_bytes())
             except (OSError, ValidationError) as error:
                 _log.warning("cached calibration table %s is unreadable: %s", path.name, error)
                 continue
-            found[table.data] = table.model_copy(update={"cached": True})
+            found.append(table.model_copy(update={"cached": True}))
         return found
 
     def put(self, key: str, table: CalibrationTable) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from edgekit.calibration.base import Observer
+from edgekit.calibration.base import Observer, extremes
 
 from edgekit.spec import Array
 
@@ -101,14 +101,14 @@ class HistogramObserver(Observer):
     every activation of a CNN would take several times as long as computing them.
     """
 
-    per_batch = 1 << 16
+    per_batch = 1 << 14
 
     def __init__(self) -> None:
         self.histogram = Histogram()
         self._batches = 0
 
     def _update(self, values: Array) -> None:
-        self.histogram.widen(float(values.min()), float(values.max()))
+        self.histogram.widen(*extremes(values))
         # An odd step is no multiple of a power-of-two row or channel; each batch starts elsewhere.
         step = -(-values.size // self.per_batch) | 1
         self.histogram.add(values.ravel()[self._batches % step :: step])

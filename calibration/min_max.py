@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.calibration.base import Observer, Range
+from edgekit.calibration.base import Observer, Range, extremes
 
 from edgekit.spec import Array
 
@@ -17,8 +17,8 @@ class MinMaxObserver(Observer):
         self._high = float("-inf")
 
     def _update(self, values: Array) -> None:
-        self._low = min(self._low, float(values.min()))
-        self._high = max(self._high, float(values.max()))
+        low, high = extremes(values)
+        self._low, self._high = min(self._low, low), max(self._high, high)
 
     def range(self) -> Range:
         return Range(low=self._low, high=self._high)

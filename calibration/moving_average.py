@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.calibration.base import Observer, Range
+from edgekit.calibration.base import Observer, Range, extremes
 
 from edgekit.spec import Array
 
@@ -26,10 +26,11 @@ class MovingAverageObserver(Observer):
         self._high = 0.0
 
     def _update(self, values: Array) -> None:
+        low, high = extremes(values)
         self._batches += 1
         past = min(self._momentum, 1.0 - 1.0 / self._batches)
-        self._low = past * self._low + (1.0 - past) * float(values.min())
-        self._high = past * self._high + (1.0 - past) * float(values.max())
+        self._low = past * self._low + (1.0 - past) * low
+        self._high = past * self._high + (1.0 - past) * high
 
     def range(self) -> Range:
         return Range(low=self._low, high=self._high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from edgekit.calibration.base import Statistic
+from edgekit.calibration.base import Statistic, extremes
 
 from edgekit.spec import Array
 
@@ -31,6 +31,7 @@ class ChannelRange(Statistic):
     def _update(self, values: Array) -> None:
         rows = np.moveaxis(values, self._axis, -1).reshape(-1, values.shape[self._axis])
         low, high = rows.min(axis=0), rows.max(axis=0)
+        extremes(np.concatenate([low, high]))
         self.low = np.minimum(self.low, low) if self.low.size else low
         self.high = np.maximum(self.high, high) if self.high.size else high
 
@@ -55,6 +56,7 @@ class ChannelMean(Statistic):
     def _update(self, values: Array) -> None:
         rows = np.moveaxis(values, self._axis, -1).reshape(-1, values.shape[self._axis])
         total = rows.sum(axis=0, dtype=np.float64)
+        extremes(total)
         self._sum = total if self._sum is None else self._sum + total
         self._rows += len(rows)
 
@@ -81,8 +83,9 @@ class Gram(Statistic):
 
     def _update(self, values: Array) -> None:
         rows = values.reshape(-1, values.shape[-1])
-        self.matrix += (rows.T @ rows).astype(np.float64)
         self.magnitude += np.abs(rows).sum(axis=0, dtype=np.float64)
+        extremes(self.magnitude)
+        self.matrix += (rows.T @ rows).astype(np.float64)
         self.rows += len(rows)
 
 
@@ -101,6 +104,7 @@ class RowSample(Statistic):
 
     def _update(self, values: Array) -> None:
         rows = values.reshape(-1, values.shape[-1])
+        extremes(rows[self._skip :: self._step]) if len(rows) > self._skip else None
         self._kept.append(rows[self._skip :: self._step].copy())
         self._skip = (self._skip - len(rows)) % self._step
         while sum(map(len, self._kept)) > self._limit:
@@ -159,5 +163,6 @@ class PatchGram(Statistic):
         step = -(-int(np.prod(places)) // self._per_batch) | 1
         chosen = np.unravel_index(np.arange(0, int(np.prod(places)), step), places)
         patches = windows[chosen].reshape(len(chosen[0]), self._groups, -1).swapaxes(0, 1)
+        extremes(patches)
         added = np.matmul(patches.swapaxes(1, 2), patches).astype(np.float64)
         self.matrix = added if self.matrix is None else self.matrix + added

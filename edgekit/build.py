@@ -23,6 +23,7 @@ from edgekit.exporters.tensorrt_engine import check_gpu
 from edgekit.manifest import Artifact
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
+from edgekit.reference import divisible
 from edgekit.spec import TensorSpec
 from edgekit.workload import Workload
 
@@ -146,6 +147,7 @@ class Builder:
         calibrator = Calibrator(
             self._workload.feeds,
             samples=recipe.samples,
+            divisible=divisible(self._workload),
             cache=default_cache(),
             progress=lambda count: self._progress.update(f"{count} samples"),
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["reference_predict", "take_samples"]
+__all__ = ["divisible", "reference_predict", "take_samples"]
 
 
 @contextmanager
@@ -46,10 +46,15 @@ def take_samples(workload: Workload, feeds: Iterable[Feeds], count: int) -> list
 
     Where the inputs have no common dynamic axis 0, a batch cannot be divided: it is one sample.
     """
-    batch_axes = {axes.get(0) for axes in workload.dynamic.values()}
-    divisible = len(batch_axes) == 1 and None not in batch_axes
-    singles = (one for batch in feeds for one in (_rows(batch) if divisible else [batch]))
+    divide = divisible(workload)
+    singles = (one for batch in feeds for one in (_rows(batch) if divide else [batch]))
     return list(islice(singles, count))
+
+
+def divisible(workload: Workload) -> bool:
+    """Whether axis 0 of every input is the same dynamic dimension, so that it counts samples."""
+    batch_axes = {axes.get(0) for axes in workload.dynamic.values()}
+    return len(batch_axes) == 1 and None not in batch_axes
 
 
 def _rows(batch: Feeds) -> Iterator[Feeds]:

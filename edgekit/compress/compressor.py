@@ -56,6 +56,7 @@ class Compressor:
         self._learned = learned or {}
         self._shared: ir.Model | None = None
         self._path = model
+        self._ready: dict[tuple[str, frozenset[str]], Path] = {}
         self.table: CalibrationTable | None = None
         self.notes: list[str] = []
 
@@ -97,6 +98,10 @@ class Compressor:
         Raises:
             EdgekitError: a pass cannot be applied, or the calibration data is bad.
         """
+        ready = self._ready.get((engine, keep_float))
+        if ready is not None and ready.is_file():
+            _ask_for(half, ready, path)
+            return True
         model = self._common().clone()
         changed = any(not step.per_engine for step in self._passes)
         for step in self._passes:
@@ -107,10 +112,10 @@ class Compressor:
                 if note:
                     self._tell(engine, report)
         if changed:
-            if half is not None:
-                model.metadata_props[INFERENCE_PRECISION] = half
             common.RemoveUnusedNodesPass()(model)
             ir.save(model, path)
+            self._ready[engine, keep_float] = path
+            _ask_for(half, path, path)
         return changed
 
     def switchable(self, engine: str, path: Path) -> list[str]:
@@ -161,3 +166,15 @@ class Compressor:
     def _tell(self, engine: str, report: PassReport) -> None:
         head = f"{engine}: {report.name} changed {report.changed} of {report.total} operators"
         self.notes.append(". ".join([head, *report.details]) + ".")
+
+
+def _ask_for(half: str | None, source: Path, path: Path) -> None:
+    """Copy a graph with the wish for half precision added (or taken away)."""
+    model = ir.load(source)
+    if half is not None:
+        model.metadata_props[INFERENCE_PRECISION] = half
+    elif source == path:
+        return
+    else:
+        model.metadata_props.pop(INFERENCE_PRECISION, None)
+    ir.save(model, path)

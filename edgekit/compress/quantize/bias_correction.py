@@ -22,7 +22,7 @@ from edgekit.spec import Array
 __all__ = ["correct_biases", "mean_shift"]
 
 #: A mean needs few samples.
-_SAMPLES = 64
+_SAMPLES = 32
 
 
 def correct_biases(

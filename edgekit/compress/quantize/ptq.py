@@ -31,6 +31,8 @@ class Int8Ptq(GraphPass):
             error.
         rounding: ``nearest``, or ``adaround``, which learns for each weight whether to round up
             or down.
+        settle: stop calibrating when another 32 samples move the ranges by less than this share of
+            their width; 0 uses every sample.
         bias_correction: take the mean error that weight rounding causes out of the bias.
     """
 
@@ -42,6 +44,7 @@ class Int8Ptq(GraphPass):
     percentile: float = Field(default=99.999, gt=50.0, le=100.0)
     weights: Literal["max", "mse"] = "max"
     rounding: Literal["nearest", "adaround"] = "nearest"
+    settle: float = Field(default=0.0, ge=0.0, lt=1.0)
     bias_correction: bool = False
 
     @property
@@ -101,7 +104,7 @@ class Int8Ptq(GraphPass):
         tensors: set[str] = set()
         for profile in context.profiles:
             tensors |= plan(model, profile).tensors
-        return context.calibrator.table(model, tensors, self.estimator)
+        return context.calibrator.table(model, tensors, self.estimator, self.settle)
 
 
 @dataclass(frozen=True, slots=True)

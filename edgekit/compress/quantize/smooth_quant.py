@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.calibration import ChannelRange, Range, RowSample
+from edgekit.calibration import ChannelRange, Range, RowSample, Several
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.arithmetic import (
     asymmetric_uint8,
@@ -28,7 +28,7 @@ from edgekit.spec import Array
 
 __all__ = ["SmoothQuant"]
 
-_SAMPLES = 64
+_SAMPLES = 32
 
 
 class SmoothQuant(GraphPass):
@@ -49,10 +49,13 @@ class SmoothQuant(GraphPass):
 
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
         groups = list(_groups(model))
+        if len(groups) <= sum(node.op_type == "Conv" for node in model.graph):
+            # A CNN with a linear head has no transformer's outliers; leave its data alone.
+            return PassReport(self.type, 0, len(groups))
         ranges = {str(g.source.name): ChannelRange(-1) for g in groups}
-        context.calibrator.observe(model, ranges, _SAMPLES)
-        rows = {str(g.source.name): RowSample() for g in groups}
-        context.calibrator.observe(model, rows, _SAMPLES)
+        rows = {name: RowSample() for name in ranges}
+        both = {name: Several(found, rows[name]) for name, found in ranges.items()}
+        context.calibrator.observe(model, both, _SAMPLES)
         details = []
         for group in groups:
             name = str(group.source.name)
