@@ -12,6 +12,10 @@ from edgekit.spec import Array
 __all__ = ["ChannelMean", "ChannelRange", "Gram", "PatchGram", "RowSample"]
 
 
+def _other_axes(values: Array, axis: int) -> tuple[int, ...]:
+    return tuple(i for i in range(values.ndim) if i != axis % values.ndim)
+
+
 class ChannelRange(Statistic):
     """The smallest and largest value of each channel.
 
@@ -29,8 +33,8 @@ class ChannelRange(Statistic):
         self.high: Array = np.zeros(0, np.float32)
 
     def _update(self, values: Array) -> None:
-        rows = np.moveaxis(values, self._axis, -1).reshape(-1, values.shape[self._axis])
-        low, high = rows.min(axis=0), rows.max(axis=0)
+        others = _other_axes(values, self._axis)
+        low, high = values.min(axis=others), values.max(axis=others)
         extremes(np.concatenate([low, high]))
         self.low = np.minimum(self.low, low) if self.low.size else low
         self.high = np.maximum(self.high, high) if self.high.size else high
@@ -42,7 +46,7 @@ class ChannelRange(Statistic):
 
 
 class ChannelMean(Statistic):
-    """The mean of each channel, summed in float64.
+    """The mean of each channel.
 
     Args:
         axis: the channel axis; may be negative.
@@ -54,11 +58,12 @@ class ChannelMean(Statistic):
         self._rows = 0
 
     def _update(self, values: Array) -> None:
-        rows = np.moveaxis(values, self._axis, -1).reshape(-1, values.shape[self._axis])
-        total = rows.sum(axis=0, dtype=np.float64)
+        # Summing in float32 within a batch (pairwise, as numpy does) is exact enough and avoids
+        # a float64 copy of every activation.
+        total = values.sum(axis=_other_axes(values, self._axis)).astype(np.float64)
         extremes(total)
         self._sum = total if self._sum is None else self._sum + total
-        self._rows += len(rows)
+        self._rows += values.size // values.shape[self._axis]
 
     @property
     def mean(self) -> Array:
