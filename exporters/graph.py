@@ -14,13 +14,21 @@ INFERENCE_PRECISION = "edgekit.inference_precision"
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """Add a stored tensor to the graph; replaces an older one of the same name."""
-    tensor = ir.tensor(array, name=name)
+    """Add a stored tensor to the graph, under ``name`` or, when that is taken, ``name_1`` and so on.
+
+    Passes derive names from the constant that they change, and one constant may be read in many
+    places and be changed differently for each.
+    """
+    unique, number = name, 0
+    while unique in graph.initializers:
+        number += 1
+        unique = f"{name}_{number}"
+    tensor = ir.tensor(array, name=unique)
     value = ir.Value(
-        name=name,
+        name=unique,
         type=ir.TensorType(tensor.dtype),
         shape=ir.Shape(array.shape),
         const_value=tensor,
     )
-    graph.initializers[name] = value
+    graph.initializers[unique] = value
     return value

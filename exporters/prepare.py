@@ -6,7 +6,11 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from edgekit.exporters.attention import simplify_attention
 from edgekit.exporters.fold_batch_norm import fold_batch_norm
+from edgekit.exporters.fold_constants import fold_constants
+from edgekit.exporters.recurrent import simplify_recurrent
+from edgekit.exporters.static_shapes import static_reshapes
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, ModelReferenceError
@@ -18,7 +22,8 @@ _OLDEST_OPSET = 13
 
 
 def prepare_onnx(source: Path, target: Path) -> Path:
-    """Copy an ONNX file with functions inlined, constants lifted, types inferred, BN folded.
+    """Copy an ONNX file with functions inlined, constants lifted, types inferred, BN folded,
+    and the detours of exported attention and recurrent layers removed.
 
     Args:
         source: an ONNX file; weights in external files are found beside it.
@@ -41,8 +46,14 @@ def prepare_onnx(source: Path, target: Path) -> Path:
     ):
         step(model)
     fold_batch_norm(model.graph)
+    fold_constants(model.graph)
     common.RemoveUnusedNodesPass()(model)
     common.ShapeInferencePass()(model)
+    simplify_attention(model.graph)
+    common.RemoveUnusedNodesPass()(model)  # what the first round left unread hides the scale
+    for simplify in (simplify_attention, simplify_recurrent, static_reshapes):
+        simplify(model.graph)
+    common.RemoveUnusedNodesPass()(model)
     ir.save(model, target)
     return target
 

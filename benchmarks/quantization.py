@@ -1,0 +1,301 @@
+"""edgekit's quantization beside its peers': same model, same data, same machine, one run.
+
+    python benchmarks/quantization.py --peers build/peers/bin/python [--model NAME ...] [--json FILE]
+
+``--peers`` is the Python of a virtual environment with ``benchmarks/peers/requirements.txt``;
+``make bench-quantization`` sets one up. For each model every peer quantizes the file that
+``torch.onnx.export`` writes, and edgekit what it makes of the same module, with the same calibration
+samples, each in a process of its own (wall time, peak memory). Then all
+artifacts are timed together, interleaved, at batch 1 with two threads: every ONNX artifact on
+ONNX Runtime and on OpenVINO, which may compute in bfloat16 as it does by default. edgekit's entry
+is the artifact that its bundle selects. Ratios below 1 are in edgekit's favour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import torch
+from edgekit.exporters.torch_onnx import quiet
+from edgekit.runtimes import Session, SessionOptions
+from quantization_models import MODELS, Model
+
+from edgekit import runtimes
+from edgekit.build import parse_targets
+from edgekit.bundle import Bundle
+from edgekit.compress.recipe import load_recipe
+from edgekit.fidelity import FidelityMeter
+from edgekit.pipeline import Timing, make_bundle
+from edgekit.profile.runner import Timed, profile_interleaved
+from edgekit.profile.stats import summarize
+from edgekit.reference import reference_predict, take_samples
+from edgekit.spec import Feeds
+from edgekit.workload import Workload
+
+THREADS = 2
+PEERS = Path(__file__).parent / "peers"
+#: Script, variant and whether it takes ``--transformer``.
+TOOLS = (
+    ("nncf_ptq", "ir"),
+    ("nncf_ptq", "ir-per-tensor"),
+    ("nncf_ptq", "onnx"),
+    ("nncf_ptq", "onnx-per-tensor"),
+    ("ort_quantize", "static"),
+    ("ort_quantize", "static-tuned"),
+    ("ort_quantize", "dynamic"),
+    ("modelopt_ptq", "int8"),
+    ("modelopt_ptq", "int8-max"),
+)
+
+
+@dataclass
+class Entry:
+    """One artifact on one runtime."""
+
+    tool: str
+    runtime: str
+    p50_ms: float | None = None
+    sqnr_db: float | None = None
+    metric: float | None = None
+    problem: str = ""
+
+
+@dataclass
+class Quantized:
+    """What a tool took to quantize."""
+
+    tool: str
+    wall_s: float | None = None
+    peak_rss_mb: float | None = None
+    file: str = ""
+    problem: str = ""
+
+
+@dataclass
+class Row:
+    """One model."""
+
+    model: str
+    entries: list[Entry] = field(default_factory=list)
+    tools: list[Quantized] = field(default_factory=list)
+    selected: str = ""
+    metric: str = ""
+    latency_ratio: float = math.nan
+    best_peer: str = ""
+    sqnr_gain_db: float = math.nan
+    metric_gain: float = math.nan
+
+
+def run_tool(python: str, script: str, variant: str, arguments: Sequence[str]) -> Quantized:
+    """Quantize in a process of its own; a tool that fails is reported with its last line."""
+    name = f"{script.split('_', maxsplit=1)[0]} {variant}"
+    command = [python, str(PEERS / f"{script}.py"), *arguments, "--variant", variant]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return Quantized(name, problem=last[:200])
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    return Quantized(name, told["wall_s"], told["peak_rss_mb"], told["file"])
+
+
+def quantize_all(model: Path, calibration: Path, folder: Path, peers: str, *, transformer: bool) -> list[Quantized]:  # fmt: skip
+    """Run every tool, edgekit's own plain int8 among them."""
+    found = []
+    for script, variant in TOOLS:
+        stem = folder / f"{script}-{variant}"
+        arguments = [str(model), str(calibration), str(stem)]
+        found.append(run_tool(peers, script, variant, arguments + ["--transformer"] * transformer))
+    for variant in ("openvino", "onnxruntime"):
+        arguments = [str(model), str(calibration), str(folder / f"edgekit-{variant}")]
+        found.append(run_tool(sys.executable, "edgekit_ptq", variant, arguments))
+    return found
+
+
+def peer_files(tool: Quantized, folder: Path) -> list[tuple[str, Path]]:
+    """Where a peer's artifact runs: (runtime, file), for OpenVINO in float32 and in bfloat16."""
+    if not tool.file:
+        return []
+    source = Path(tool.file)
+    found = [("onnxruntime", source)] if source.suffix == ".onnx" else []
+    try:
+        model = ov.Core().read_model(source)
+    except RuntimeError:
+        return found
+    for precision in ("f32", "bf16"):
+        path = folder / f"{source.stem}-{source.suffix[1:]}-{precision}.xml"
+        if precision == "bf16":
+            model.set_rt_info("bf16", ["edgekit", "inference_precision"])
+        ov.save_model(model, path, compress_to_fp16=False)
+        found.append(("openvino", path))
+    return found
+
+
+def measure(name: str, model: Model, peers: str, recipe: str, folder: Path) -> Row:
+    """Everything about one model."""
+    workload = model.load()
+    batches = list(workload.feeds())
+    workload.calibration = lambda: batches
+    calibration = folder / "calibration"
+    calibration.mkdir()
+    for index, feeds in enumerate(batches):
+        np.savez(calibration / f"{index:05}.npz", **feeds)  # type: ignore[arg-type]
+    bundle = make_bundle(
+        workload,
+        folder / "edgekit.edge",
+        recipe=load_recipe(recipe),
+        targets=parse_targets([], None),
+        timing=Timing(threads=THREADS, seconds=20),
+    )
+    row = Row(name, metric=workload.metric.name if workload.metric else "")
+    row.tools = quantize_all(
+        plain_export(workload, folder), calibration, folder, peers, transformer=model.transformer
+    )
+    files = [("edgekit " + a.id, a.runtime, bundle.file(a)) for a in chosen(bundle)]
+    for tool in row.tools:
+        if not tool.tool.startswith("edgekit"):
+            files += [(tool.tool, runtime, path) for runtime, path in peer_files(tool, folder)]
+    sample = model.sample() if model.sample else take_samples(workload, batches, 1)[0]
+    time_and_judge(row, files, workload, sample)
+    row.selected = min(
+        (e for e in row.entries if e.tool.startswith("edgekit") and e.p50_ms),
+        key=lambda e: e.p50_ms or math.inf,
+    ).tool
+    summarize_row(row)
+    return row
+
+
+def plain_export(workload: Workload, folder: Path) -> Path:
+    """What a user of the peers starts from."""
+    assert isinstance(workload.model, torch.nn.Module)
+    path = folder / "plain.onnx"
+    with quiet():
+        torch.onnx.export(
+            workload.model,
+            tuple(torch.as_tensor(value) for value in workload.example_inputs.values()),
+            path,
+            input_names=list(workload.example_inputs),
+            output_names=list(workload.output_names),
+            dynamic_shapes=tuple(
+                dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in workload.dynamic.values()
+            ),
+            opset_version=20,
+            dynamo=True,
+            external_data=False,
+        )
+    return path
+
+
+def chosen(bundle: Bundle) -> list:  # type: ignore[type-arg]
+    """What the bundle selects for each runtime."""
+    wanted = {decision.selected for decision in bundle.manifest.decisions}
+    return [artifact for artifact in bundle.manifest.artifacts if artifact.id in wanted]
+
+
+def time_and_judge(
+    row: Row, files: Sequence[tuple[str, str, Path]], workload: Workload, sample: Feeds
+) -> None:
+    """Load all artifacts, time them in one interleaved run, compare them with the original."""
+    with ExitStack() as stack:
+        loaded: list[tuple[Entry, Session]] = []
+        for tool, runtime, path in files:
+            entry = Entry(tool, f"{runtime}{'-bf16' if path.stem.endswith('bf16') else ''}")
+            row.entries.append(entry)
+            try:
+                session = runtimes.get(runtime).load(path, SessionOptions(threads=THREADS))
+                stack.enter_context(session)
+                session.run(sample)
+            except Exception as error:  # noqa: BLE001 - a peer's artifact that does not run is a result
+                entry.problem = " ".join(str(error).split())[:200]
+                continue
+            loaded.append((entry, session))
+        timed = profile_interleaved(
+            [Timed(e.tool, e.runtime, session) for e, session in loaded],
+            sample,
+            threads=THREADS,
+            min_rounds=60,
+            max_rounds=400,
+            max_seconds=40.0,
+        )
+        for (entry, session), samples in zip(loaded, timed, strict=True):
+            entry.p50_ms = summarize(samples).p50
+            entry.sqnr_db = fidelity(workload, session)
+            entry.metric = workload.score(session.run)
+
+
+def fidelity(workload: Workload, session: Session) -> float:
+    """SQNR of the worst output over calibration samples, in dB."""
+    meters: dict[str, FidelityMeter] = {}
+    with reference_predict(workload) as reference:
+        for feeds in take_samples(workload, workload.feeds(), 32):
+            got = session.run(feeds)
+            for name, value in reference(feeds).items():
+                meters.setdefault(name, FidelityMeter()).add(value, got[name])
+    return min(meter.result().sqnr_db for meter in meters.values())
+
+
+def summarize_row(row: Row) -> None:
+    """The best peer in each cell against edgekit's selected artifact."""
+    own = next(e for e in row.entries if e.tool == row.selected)
+    others = [e for e in row.entries if not e.tool.startswith("edgekit") and e.p50_ms]
+    fastest = min(others, key=lambda e: e.p50_ms or math.inf)
+    row.best_peer = f"{fastest.tool} on {fastest.runtime}"
+    row.latency_ratio = (own.p50_ms or math.nan) / (fastest.p50_ms or math.nan)
+    row.sqnr_gain_db = (own.sqnr_db or math.nan) - max(e.sqnr_db or -math.inf for e in others)
+    row.metric_gain = (own.metric or math.nan) - max(e.metric or -math.inf for e in others)
+
+
+def show(row: Row) -> None:
+    print(f"\n== {row.model} ({row.metric})")
+    for tool in row.tools:
+        cost = "-" if tool.wall_s is None else f"{tool.wall_s:6.1f} s {tool.peak_rss_mb:6.0f} MB"
+        print(f"  {tool.tool:24} {cost} {tool.problem}")
+    for entry in sorted(row.entries, key=lambda e: e.p50_ms or math.inf):
+        if entry.p50_ms is None:
+            print(f"  {entry.tool:36} {entry.runtime:14} {entry.problem}")
+            continue
+        print(
+            f"  {entry.tool:36} {entry.runtime:14} {entry.p50_ms:8.3f} ms "
+            f"{entry.sqnr_db:6.1f} dB  {entry.metric:.4f}"
+        )
+    print(
+        f"  -> {row.selected}: {row.latency_ratio:.2f}x the latency of {row.best_peer}, "
+        f"SQNR {row.sqnr_gain_db:+.1f} dB, metric {row.metric_gain:+.4f} against the best peer",
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", required=True, help="Python with the peers installed")
+    parser.add_argument("--model", action="append", choices=tuple(MODELS), help="only this one")
+    parser.add_argument("--recipe", default="int8-accurate")
+    parser.add_argument("--json", type=Path, help="write everything here, too")
+    given = parser.parse_args()
+    rows = []
+    for name in given.model or MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(measure(name, MODELS[name], given.peers, given.recipe, Path(folder)))
+        show(rows[-1])
+        if given.json:
+            given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    ratios = [row.latency_ratio for row in rows]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    print(
+        f"\nlatency: {mean:.3f}x the best peer's in the geometric mean, {max(ratios):.2f}x at worst"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

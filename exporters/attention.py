@@ -1,0 +1,249 @@
+"""Plainer graphs for attention as PyTorch exports it, and its fusion for ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from edgekit.exporters.graph import add_constant
+
+from edgekit.spec import Array
+
+__all__ = ["fuse_attention", "simplify_attention"]
+
+_SPLIT_HEADS = (0, 2, 1, 3)
+_SPLIT_HEADS_KEY = (0, 2, 3, 1)
+
+
+def simplify_attention(graph: ir.Graph) -> int:
+    """Remove what ``scaled_dot_product_attention`` leaves behind when it is exported.
+
+    * ``Where(IsNaN(p), 0, p)`` after a softmax whose mask is finite: ``p`` cannot be NaN.
+    * a mask that lets everything through.
+    * the transposed key as reshape to 3-D, transpose, reshape to 4-D.
+    * the scale, which is multiplied into the projections of query and key instead.
+
+    Returns:
+        How many of these were found.
+    """
+    steps = (_drop_nan_guard, _drop_open_mask, _plain_key_transpose, _absorb_scale)
+    return sum(step(graph, node) for node in list(graph) for step in steps)
+
+
+def _drop_nan_guard(_: ir.Graph, node: ir.Node) -> bool:
+    if node.op_type != "Where" or len(node.inputs) != 3:
+        return False
+    softmax = _producer(node.inputs[2], "Softmax")
+    guard = _producer(node.inputs[0], "IsNaN")
+    if softmax is None or guard is None or guard.inputs[0] is not node.inputs[2]:
+        return False
+    if _scalar(node.inputs[1]) != 0.0 or not _finite_mask(softmax.inputs[0]):
+        return False
+    return _bypass(node, softmax.outputs[0])
+
+
+def _finite_mask(scores: ir.Value | None) -> bool:
+    """Whether ``scores`` is products alone, or products plus a mask of finite numbers."""
+    added = _producer(scores, "Add")
+    if added is None:
+        return _producer(scores, "MatMul") is not None
+    parts = [_producer(value, "Where") for value in added.inputs]
+    masks = [mask for mask in parts if mask is not None]
+    products = [value for value in added.inputs if _producer(value, "MatMul") is not None]
+    if len(masks) != 1 or len(products) != 1:
+        return False
+    values = [_scalar(value) for value in masks[0].inputs[1:]]
+    return all(value is not None and np.isfinite(value) for value in values)
+
+
+def _drop_open_mask(_: ir.Graph, node: ir.Node) -> bool:
+    """``scores + Where(expand(all true), 0, x)`` is ``scores``."""
+    if node.op_type != "Add":
+        return False
+    for position in (0, 1):
+        mask, other = _producer(node.inputs[position], "Where"), node.inputs[1 - position]
+        if mask is None or _scalar(mask.inputs[1]) != 0.0 or other is None:
+            continue
+        expand = _producer(mask.inputs[0], "Expand")
+        allowed = _array(expand.inputs[0] if expand is not None else mask.inputs[0])
+        same = node.outputs[0].shape is not None and node.outputs[0].shape == other.shape
+        if allowed is not None and allowed.dtype == bool and allowed.all() and same:
+            return _bypass(node, other)
+    return False
+
+
+def _plain_key_transpose(graph: ir.Graph, node: ir.Node) -> bool:
+    """Reshape (3-D), Transpose (0, 2, 1), Reshape (4-D) of a 4-D tensor: swap its last two axes."""
+    inner = _producer(node.inputs[0], "Transpose") if node.op_type == "Reshape" else None
+    first = _producer(inner.inputs[0], "Reshape") if inner is not None else None
+    if inner is None or first is None or _perm(inner) != (0, 2, 1):
+        return False
+    source, result = first.inputs[0], node.outputs[0]
+    if source is None or source.shape is None or result.shape is None or len(source.shape) != 4:
+        return False
+    wanted = (source.shape[0], source.shape[1], source.shape[3], source.shape[2])
+    if tuple(result.shape) != wanted or result.is_graph_output():
+        return False
+    before = _producer(source, "Transpose")
+    perm: Sequence[int] = (0, 1, 3, 2)
+    if before is not None and _perm(before) == _SPLIT_HEADS and before.inputs[0] is not None:
+        source, perm = before.inputs[0], _SPLIT_HEADS_KEY
+    transpose = ir.node("Transpose", [source], {"perm": list(perm)}, name=f"{node.name}_swapped")
+    transpose.outputs[0].name = f"{result.name}_swapped"
+    transpose.outputs[0].type, transpose.outputs[0].shape = result.type, result.shape
+    graph.insert_before(node, transpose)
+    return _bypass(node, transpose.outputs[0])
+
+
+def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
+    """``(x W + b) * c``, moved through reshapes, as ``x (c W) + c b``."""
+    factor = _scalar(node.inputs[1]) if node.op_type == "Mul" else None
+    reader = node.outputs[0].consumers()
+    if factor is None or len(reader) != 1 or reader[0].op_type != "MatMul":
+        return False
+    linear = _projection(node.inputs[0])
+    if linear is None:
+        return False
+    product, add, bias_position = linear
+    weight, bias = _array(product.inputs[1]), _array(add.inputs[bias_position])
+    assert weight is not None
+    assert bias is not None
+    for target, position, array in ((product, 1, weight), (add, bias_position, bias)):
+        name = f"{target.inputs[position].name}_scaled_{node.name}"  # type: ignore[union-attr]
+        scaled = add_constant(graph, name, (array * np.float32(factor)).astype(array.dtype))
+        target.replace_input_with(position, scaled)
+    assert node.inputs[0] is not None
+    return _bypass(node, node.inputs[0])
+
+
+def _projection(value: ir.Value | None) -> tuple[ir.Node, ir.Node, int] | None:
+    """MatMul and bias Add that alone make ``value`` through reshapes, and the bias's position."""
+    while value is not None:
+        node = value.producer()
+        if node is None or len(value.uses()) != 1 or value.is_graph_output():
+            return None
+        if node.op_type == "Add":
+            for position in (0, 1):
+                product = _producer(node.inputs[1 - position], "MatMul")
+                if product is None or _array(node.inputs[position]) is None:
+                    continue
+                alone = len(product.outputs[0].uses()) == 1
+                constant = _array(product.inputs[1]) is not None
+                return (product, node, position) if alone and constant else None
+            return None
+        if node.op_type not in {"Reshape", "Transpose"}:
+            return None
+        value = node.inputs[0]
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """One multi-head attention: tensors of shape ``(batch, sequence, heads * size)``."""
+
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    mask: ir.Value | None
+    heads: int
+    result: ir.Value
+
+
+def fuse_attention(model: ir.Model) -> int:
+    """Replace simplified attention by ONNX Runtime's ``com.microsoft.MultiHeadAttention``.
+
+    Its CPU kernel reads the heads where the projections left them: no transposes, no scores in
+    memory between the operators. Other engines find such patterns themselves.
+
+    Returns:
+        How many were replaced.
+    """
+    found = [heads for node in model.graph if (heads := _match(node)) is not None]
+    for heads in found:
+        inputs = [heads.query, heads.key, heads.value, None, None, heads.mask]
+        node = ir.node(
+            "MultiHeadAttention",
+            inputs if heads.mask is not None else inputs[:3],
+            {"num_heads": heads.heads, "scale": 1.0},
+            domain="com.microsoft",
+            name=f"{heads.result.name}_attention",
+        )
+        producer = heads.result.producer()
+        assert producer is not None
+        node.outputs[0].type, node.outputs[0].shape = heads.result.type, heads.result.shape
+        node.outputs[0].name = f"{heads.result.name}_attended"
+        model.graph.insert_before(producer, node)
+        ir.convenience.replace_all_uses_with(heads.result, node.outputs[0])
+    if found:
+        model.opset_imports.setdefault("com.microsoft", 1)
+    return len(found)
+
+
+def _match(node: ir.Node) -> _Heads | None:
+    """The attention whose last operator (the Reshape that joins the heads) is ``node``."""
+    joined = _transposed(node.inputs[0], _SPLIT_HEADS) if node.op_type == "Reshape" else None
+    product = _producer(joined, "MatMul")
+    softmax = _producer(product.inputs[0], "Softmax") if product is not None else None
+    if product is None or softmax is None or softmax.attributes.get_int("axis", -1) not in {-1, 3}:
+        return None
+    scores, mask = softmax.inputs[0], None
+    added = _producer(scores, "Add")
+    if added is not None:
+        which = 0 if _producer(added.inputs[0], "MatMul") is not None else 1
+        scores, mask = added.inputs[which], added.inputs[1 - which]
+    inner = _producer(scores, "MatMul")
+    if inner is None or node.outputs[0].is_graph_output():
+        return None
+    query, key, value = (
+        _heads(inner.inputs[0], _SPLIT_HEADS),
+        _heads(inner.inputs[1], _SPLIT_HEADS_KEY),
+        _heads(product.inputs[1], _SPLIT_HEADS),
+    )
+    if query is None or key is None or value is None or not query[1] == key[1] == value[1]:
+        return None
+    return _Heads(query[0], key[0], value[0], mask, query[1], node.outputs[0])
+
+
+def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value, int] | None:
+    """The 3-D tensor that was split into heads, and how many."""
+    split = _producer(_transposed(value, perm), "Reshape")
+    if split is None or split.inputs[0] is None or split.inputs[0].shape is None:
+        return None
+    shape = split.outputs[0].shape
+    if shape is None or len(shape) != 4 or len(split.inputs[0].shape) != 3:
+        return None
+    return (split.inputs[0], shape[2]) if isinstance(shape[2], int) else None
+
+
+def _producer(value: ir.Value | None, op: str) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op else None
+
+
+def _transposed(value: ir.Value | None, perm: tuple[int, ...]) -> ir.Value | None:
+    """What ``value`` is the transpose of, if it was permuted so."""
+    node = _producer(value, "Transpose")
+    return node.inputs[0] if node is not None and _perm(node) == perm else None
+
+
+def _perm(node: ir.Node) -> tuple[int, ...]:
+    return tuple(node.attributes.get_ints("perm", ()))
+
+
+def _array(value: ir.Value | None) -> Array | None:
+    return value.const_value.numpy() if value is not None and value.const_value else None
+
+
+def _scalar(value: ir.Value | None) -> float | None:
+    array = _array(value)
+    return float(array) if array is not None and array.ndim == 0 else None
+
+
+def _bypass(node: ir.Node, value: ir.Value) -> bool:
+    """Let the readers of ``node`` read ``value``; a graph output stays as it is."""
+    if node.outputs[0].is_graph_output():
+        return False
+    ir.convenience.replace_all_uses_with(node.outputs[0], value)
+    return True

@@ -1,0 +1,66 @@
+"""Compute what depends on constants only, so that passes and engines see plain weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from edgekit.exporters.graph import add_constant
+from onnx.reference import ReferenceEvaluator
+
+__all__ = ["fold_constants"]
+
+#: Operators that only move or select data: folding them changes no rounding.
+_FOLDED = frozenset(
+    {
+        "Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+        "Unsqueeze",
+    }
+)  # fmt: skip
+
+
+def fold_constants(graph: ir.Graph) -> int:
+    """Replace data movement over constants by its result.
+
+    ``torch.export`` writes the gate order of an LSTM's weights as Slice and Concat operators;
+    folded, they are one weight that can be quantized.
+
+    Returns:
+        How many operators were folded.
+    """
+    folded = 0
+    for node in list(graph):
+        inputs = [value for value in node.inputs if value is not None]
+        constant = all(value.const_value is not None for value in inputs)
+        if node.op_type not in _FOLDED or node.domain or not inputs or not constant:
+            continue
+        if len(node.outputs) != 1 or node.outputs[0].is_graph_output():
+            continue
+        value = add_constant(graph, f"{node.outputs[0].name}_folded", _computed(node, graph))
+        ir.convenience.replace_all_uses_with(node.outputs[0], value)
+        graph.remove(node, safe=True)
+        folded += 1
+    return folded
+
+
+def _computed(node: ir.Node, graph: ir.Graph) -> np.ndarray:  # type: ignore[type-arg]
+    """The result of one operator with constant inputs."""
+    proto = ir.to_proto(node)
+    names = [name for name in proto.input if name]
+    arrays = {
+        str(v.name): v.const_value.numpy() for v in node.inputs if v is not None and v.const_value
+    }
+    made = onnx.helper.make_graph(
+        [proto],
+        "folding",
+        [onnx.helper.make_tensor_value_info(n, _kind(arrays[n]), arrays[n].shape) for n in names],
+        [onnx.helper.make_empty_tensor_value_info(proto.output[0])],
+    )
+    opset = onnx.helper.make_opsetid("", graph.opset_imports.get("", 20))
+    model = onnx.helper.make_model(made, opset_imports=[opset])
+    result = ReferenceEvaluator(model).run(None, arrays)[0]  # type: ignore[arg-type]
+    return np.asarray(result)
+
+
+def _kind(array: np.ndarray) -> int:  # type: ignore[type-arg]
+    return int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))

@@ -1,0 +1,92 @@
+"""Plainer graphs around LSTM, GRU and RNN operators as PyTorch exports them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from edgekit.exporters.graph import add_constant
+
+__all__ = ["simplify_recurrent"]
+
+#: Input positions of the initial states.
+_STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
+
+
+def simplify_recurrent(graph: ir.Graph) -> int:
+    """Drop initial states of zeros, and moves of data that cancel out behind a recurrent operator.
+
+    Returns:
+        How many were found.
+    """
+    found = 0
+    for node in list(graph):
+        found += _drop_zero_states(node)
+        found += _squeeze_directions(graph, node)
+        found += _gather_before_transpose(graph, node)
+    return found
+
+
+def _drop_zero_states(node: ir.Node) -> bool:
+    dropped = False
+    for position in _STATES.get(node.op_type, ()):
+        if position < len(node.inputs) and _is_zeros(node.inputs[position]):
+            node.replace_input_with(position, None)
+            dropped = True
+    return dropped
+
+
+def _is_zeros(value: ir.Value | None) -> bool:
+    """An expanded (and perhaps sliced) constant zero."""
+    while value is not None and value.const_value is None:
+        node = value.producer()
+        if node is None or node.op_type not in {"Expand", "Slice"}:
+            return False
+        value = node.inputs[0]
+    return value is not None and not np.any(value.const_value.numpy())  # type: ignore[union-attr]
+
+
+def _squeeze_directions(graph: ir.Graph, node: ir.Node) -> bool:
+    """(steps, 1, batch, size) transposed and reshaped to (steps, batch, size): a Squeeze."""
+    if node.op_type != "Reshape" or node.inputs[0] is None:
+        return False
+    transpose = node.inputs[0].producer()
+    if transpose is None or transpose.op_type != "Transpose":
+        return False
+    perm, source = tuple(transpose.attributes.get_ints("perm", ())), transpose.inputs[0]
+    recurrent = source.producer() if source is not None else None
+    if perm != (0, 2, 1, 3) or recurrent is None or recurrent.op_type not in _STATES:
+        return False
+    shape, result = source.shape if source is not None else None, node.outputs[0]
+    if shape is None or shape[1] != 1 or result.shape is None or len(result.shape) != 3:
+        return False
+    axes = add_constant(graph, f"{result.name}_axes", np.array([1], np.int64))
+    squeeze = ir.node("Squeeze", [source, axes], name=f"{node.name}_squeezed")
+    squeeze.outputs[0].name = f"{result.name}_squeezed"
+    squeeze.outputs[0].type, squeeze.outputs[0].shape = result.type, result.shape
+    graph.insert_before(node, squeeze)
+    return _bypass(result, squeeze.outputs[0])
+
+
+def _gather_before_transpose(graph: ir.Graph, node: ir.Node) -> bool:
+    """Select one step first: a scalar Gather of a swapped pair of axes needs no Transpose."""
+    if node.op_type != "Gather" or node.inputs[0] is None or node.inputs[1] is None:
+        return False
+    transpose, index = node.inputs[0].producer(), node.inputs[1]
+    if transpose is None or transpose.op_type != "Transpose" or index.shape is None:
+        return False
+    perm = tuple(transpose.attributes.get_ints("perm", ()))
+    if perm != (1, 0, 2) or len(index.shape) or node.attributes.get_int("axis", 0) != 1:
+        return False
+    result = node.outputs[0]
+    gather = ir.node("Gather", [transpose.inputs[0], index], {"axis": 0}, name=f"{node.name}_first")
+    gather.outputs[0].name = f"{result.name}_first"
+    gather.outputs[0].type, gather.outputs[0].shape = result.type, result.shape
+    graph.insert_before(node, gather)
+    return _bypass(result, gather.outputs[0])
+
+
+def _bypass(old: ir.Value, new: ir.Value) -> bool:
+    if old.is_graph_output():
+        return False
+    ir.convenience.replace_all_uses_with(old, new)
+    return True
