@@ -1,14 +1,14 @@
 """edgekit's quantization beside its peers': same model, same data, same machine, one run.
 
-    python benchmarks/quantization.py --peers build/peers/bin/python [--model NAME ...] [--json FILE]
+    python benchmarks/quantization.py --peers build/peers/bin/python [--model NAME ...]
 
 ``--peers`` is the Python of a virtual environment with ``benchmarks/peers/requirements.txt``;
 ``make bench-quantization`` sets one up. For each model every peer quantizes the file that
-``torch.onnx.export`` writes, and edgekit what it makes of the same module, with the same calibration
-samples, each in a process of its own (wall time, peak memory). Then all
-artifacts are timed together, interleaved, at batch 1 with two threads: every ONNX artifact on
-ONNX Runtime and on OpenVINO, which may compute in bfloat16 as it does by default. edgekit's entry
-is the artifact that its bundle selects. Ratios below 1 are in edgekit's favour.
+``torch.onnx.export`` writes, with the same calibration samples that edgekit gets, each in a process
+of its own (wall time, peak memory). Then all artifacts are timed together, interleaved, at batch 1
+with two threads: every ONNX artifact on ONNX Runtime and on OpenVINO, there also in bfloat16, which
+is OpenVINO's default. edgekit's entry is the artifact that its bundle selects. Ratios below 1 are
+in edgekit's favour.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def run_tool(python: str, script: str, variant: str, arguments: Sequence[str]) -
     return Quantized(name, told["wall_s"], told["peak_rss_mb"], told["file"])
 
 
-def quantize_all(model: Path, calibration: Path, folder: Path, peers: str, *, transformer: bool) -> list[Quantized]:  # fmt: skip
+def quantize_all(
+    model: Path, calibration: Path, folder: Path, peers: str, *, transformer: bool
+) -> list[Quantized]:
     """Run every tool, edgekit's own plain int8 among them."""
     found = []
     for script, variant in TOOLS:

@@ -54,7 +54,7 @@ class _Logits(nn.Module):
         return logits
 
 
-def _photos(count: int, held_out: bool, seed: int) -> Iterator[Feeds]:
+def _photos(count: int, *, held_out: bool, seed: int) -> Iterator[Feeds]:
     return efficientnet_lite0._crops(  # noqa: SLF001
         efficientnet_lite0._photos()[int(held_out) :: 2],  # noqa: SLF001
         count=count,

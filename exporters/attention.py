@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +12,7 @@ from edgekit.exporters.graph import add_constant
 
 from edgekit.spec import Array
 
-__all__ = ["fuse_attention", "simplify_attention"]
+__all__ = ["Projection", "attended_projection", "fuse_attention", "simplify_attention"]
 
 _SPLIT_HEADS = (0, 2, 1, 3)
 _SPLIT_HEADS_KEY = (0, 2, 3, 1)
@@ -118,7 +119,7 @@ def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
     return _bypass(node, node.inputs[0])
 
 
-def _projection(value: ir.Value | None) -> tuple[ir.Node, ir.Node, int] | None:
+def _projection(value: ir.Value | None) -> Projection | None:
     """MatMul and bias Add that alone make ``value`` through reshapes, and the bias's position."""
     while value is not None:
         node = value.producer()
@@ -131,12 +132,43 @@ def _projection(value: ir.Value | None) -> tuple[ir.Node, ir.Node, int] | None:
                     continue
                 alone = len(product.outputs[0].uses()) == 1
                 constant = _array(product.inputs[1]) is not None
-                return (product, node, position) if alone and constant else None
+                return Projection(product, node, position) if alone and constant else None
             return None
         if node.op_type not in {"Reshape", "Transpose"}:
             return None
         value = node.inputs[0]
     return None
+
+
+class Projection(NamedTuple):
+    """A linear layer with constants: ``product + bias``.
+
+    Attributes:
+        product: the MatMul; its weight is input 1, shape ``(inputs, outputs)``.
+        add: the Add behind it.
+        position: which input of ``add`` is the bias.
+    """
+
+    product: ir.Node
+    add: ir.Node
+    position: int
+
+
+def attended_projection(value: ir.Value) -> Projection | None:
+    """The projection of the values that attention averages into ``value``, channel by channel.
+
+    None when ``value`` is not joined heads, or when anything else reads what lies between.
+    """
+    joined = _producer(value, "Reshape")
+    averaged = _transposed(joined.inputs[0], _SPLIT_HEADS) if joined is not None else None
+    product = _producer(averaged, "MatMul")
+    split = _heads(product.inputs[1], _SPLIT_HEADS) if product is not None else None
+    if product is None or split is None or value.shape is None or split[0].shape is None:
+        return None
+    between = (joined.inputs[0], averaged, product.inputs[1])  # type: ignore[union-attr]
+    alone = all(one is not None and len(one.uses()) == 1 for one in between)
+    same = value.shape[-1] == split[0].shape[-1]
+    return _projection(product.inputs[1]) if alone and same else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ INFERENCE_PRECISION = "edgekit.inference_precision"
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """Add a stored tensor to the graph, under ``name`` or, when that is taken, ``name_1`` and so on.
+    """Add a stored tensor to the graph, as ``name`` or, when that is taken, ``name_1`` and so on.
 
     Passes derive names from the constant that they change, and one constant may be read in many
     places and be changed differently for each.

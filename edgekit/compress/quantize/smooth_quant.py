@@ -23,6 +23,7 @@ from edgekit.compress.quantize.arithmetic import (
     quantize_weight,
     weight_scale,
 )
+from edgekit.exporters.attention import attended_projection
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
@@ -30,22 +31,27 @@ __all__ = ["SmoothQuant"]
 
 _SAMPLES = 32
 
+#: Least gain where the division costs nothing, because constants before the layer absorb it.
+_FREE_GAIN = 1.05
+
 
 class SmoothQuant(GraphPass):
     """Choose for each input of linear layers how much of its outliers its weights take over.
 
     The migration strength ``alpha`` of each layer is the one with the least error of the layer's
-    quantized output, measured on calibration rows; a layer that gains too little is left alone,
-    because the scaling costs an element-wise operator where no LayerNormalization can absorb it.
+    quantized output, measured on calibration rows. Where a LayerNormalization or the projection of
+    attention's values can absorb the scaling it is free; elsewhere it costs an element-wise
+    operator, and a layer that gains too little is left alone.
 
     Attributes:
         alphas: strengths to try.
-        least_gain: change a layer only when its squared output error falls by this factor.
+        least_gain: where the scaling costs an operator, change a layer only when its squared output
+            error falls by this factor.
     """
 
     type: Literal["smooth-quant"]
     alphas: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    least_gain: float = 1.25
+    least_gain: float = 2.0
 
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
         groups = list(_groups(model))
@@ -62,7 +68,7 @@ class SmoothQuant(GraphPass):
             if not rows[name].count:
                 continue
             found = self._best(rows[name].rows, ranges[name].largest, group.weights)
-            if found is not None:
+            if found is not None and (found[2] >= self.least_gain or group.absorbing()):
                 alpha, scale, gain = found
                 group.scale_by(model.graph, scale)
                 details.append(f"{group.nodes[0].name}: alpha {alpha:g}, error {gain:.2f}x smaller")
@@ -77,7 +83,7 @@ class SmoothQuant(GraphPass):
         errors = [_error(rows, weights, scale) for _, scale in tried]
         best = int(np.argmin(errors))
         gain = before / max(errors[best], 1e-30)
-        return (*tried[best], gain) if gain >= self.least_gain else None
+        return (*tried[best], gain) if gain > _FREE_GAIN else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +109,35 @@ class _Group:
             factor = divisor[None, :] if _transposed(node) else divisor[:, None]
             name = f"{node.inputs[1].name}_smooth_{node.name}"  # type: ignore[union-attr]
             node.replace_input_with(1, add_constant(graph, name, _weight(node) * factor))
-        if not self._absorbed(graph, divisor):
-            self._insert(graph, divisor)
-
-    def _absorbed(self, graph: ir.Graph, divisor: Array) -> bool:
-        """Divide inside the LayerNormalization that makes the tensor, if nobody else reads it."""
-        norm = self.source.producer()
-        others = {use.node for use in self.source.uses()} - set(self.nodes)
-        if norm is None or norm.op_type != "LayerNormalization" or others:
-            return False
-        constants = [value for value in norm.inputs[1:] if value is not None]
-        if self.source.is_graph_output() or any(v.const_value is None for v in constants):
-            return False
-        for position in range(1, len(norm.inputs)):
-            value = norm.inputs[position]
+        places = self.absorbing()
+        for node, position in places:
+            value = node.inputs[position]
             assert value is not None
             assert value.const_value is not None
             scaled = (value.const_value.numpy() / divisor).astype(np.float32)
-            norm.replace_input_with(position, add_constant(graph, f"{value.name}_smooth", scaled))
-        return True
+            node.replace_input_with(position, add_constant(graph, f"{value.name}_smooth", scaled))
+        if not places:
+            self._insert(graph, divisor)
+
+    def absorbing(self) -> list[tuple[ir.Node, int]]:
+        """The constants whose last axis can be divided instead of the tensor, if there are such.
+
+        They are the weights of the LayerNormalization that makes the tensor, or those of the values
+        that attention averages into it; in either case nobody else may read the tensor.
+        """
+        others = {use.node for use in self.source.uses()} - set(self.nodes)
+        norm = self.source.producer()
+        if norm is None or others or self.source.is_graph_output():
+            return []
+        projection = attended_projection(self.source)
+        if projection is not None:
+            return [(projection.product, 1), (projection.add, projection.position)]
+        if norm.op_type != "LayerNormalization":
+            return []
+        constants = [value for value in norm.inputs[1:] if value is not None]
+        if len(constants) != len(norm.inputs) - 1 or any(v.const_value is None for v in constants):
+            return []
+        return [(norm, position) for position in range(1, len(norm.inputs))]
 
     def _insert(self, graph: ir.Graph, divisor: Array) -> None:
         name = f"{self.source.name}_smooth"
