@@ -24,7 +24,7 @@ def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> ir.
 
 
 def _planned(model: ir.Model, profile: str) -> list[str]:
-    return [node.node.op_type for node in plan(model, PROFILES[profile])]
+    return [node.node.op_type for node in plan(model, PROFILES[profile]).nodes]
 
 
 SQUARE = np.ones((4, 4), np.float32)
@@ -82,5 +82,6 @@ def test_a_fused_activation_moves_the_quantized_tensor_behind_it() -> None:
     model = onnx.helper.make_model(
         proto, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)]
     )
-    (node,) = plan(ir.from_proto(onnx.shape_inference.infer_shapes(model)), PROFILES["onnxruntime"])
+    inferred = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    (node,) = plan(inferred, PROFILES["onnxruntime"]).nodes
     assert [value.name for value in node.tensors] == ["x", "y"]
