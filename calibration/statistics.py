@@ -104,19 +104,20 @@ class RowSample(Statistic):
     def __init__(self, limit: int = 256) -> None:
         self._limit = limit
         self._step = 1
-        self._skip = 0
+        self._seen = 0
         self._kept: list[Array] = []
 
     def _update(self, values: Array) -> None:
         rows = values.reshape(-1, values.shape[-1])
-        extremes(rows[self._skip :: self._step]) if len(rows) > self._skip else None
-        self._kept.append(rows[self._skip :: self._step].copy())
-        self._skip = (self._skip - len(rows)) % self._step
+        # Of the whole stream, the rows at multiples of the step are kept.
+        chosen = rows[-self._seen % self._step :: self._step]
+        if len(chosen):
+            extremes(chosen)
+        self._kept.append(chosen.copy())
+        self._seen += len(rows)
         while sum(map(len, self._kept)) > self._limit:
             self._kept = [self.rows[::2]]
             self._step *= 2
-            # The next row to keep is the one a whole step after the last kept.
-            self._skip = (self._skip + self._step // 2 * (len(self.rows) % 2 == 0)) % self._step
 
     @property
     def rows(self) -> Array:
