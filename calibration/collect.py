@@ -67,11 +67,11 @@ class Calibrator:
         limit = min(self._samples, samples or self._samples)
         seen = 0
         for index, batch in enumerate(self._feeds()):
-            if seen >= limit:
-                break
             _check_finite(batch, index)
             yield batch
             seen += rows(batch)
+            if seen >= limit:  # not after the next batch was drawn: it may cost, and is not used
+                break
         if not seen:
             raise CalibrationError(
                 "the calibration set is empty",

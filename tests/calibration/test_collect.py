@@ -62,3 +62,26 @@ def test_overflow_inside_the_model_names_the_tensor(graph: ir.Model) -> None:
 def test_data_that_does_not_fit_is_one_line(graph: ir.Model, feeds: Feeds) -> None:
     with pytest.raises(CalibrationError, match="batch 0: does not fit the model"):
         _collect(graph, ["image"], iter([feeds]))
+
+
+def test_large_finite_values_are_no_overflow(graph: ir.Model) -> None:
+    # their float32 sum is infinite, or infinity minus infinity
+    data = np.full((1, *SHAPE), 3e38, np.float32)
+    data[0, 1] = -3e38
+    table = _collect(graph, ["image"], [{"image": data}, {"image": np.abs(data)}])
+    assert table.ranges["image"].high == pytest.approx(3e38)
+
+
+def test_a_single_sample_gives_every_tensor_a_range(graph: ir.Model) -> None:
+    one = [{"image": np.ones((1, *SHAPE), np.float32)}]
+    tensors = [str(value.name) for node in graph.graph for value in node.outputs]
+    table = _collect(graph, tensors, one)
+    assert table.samples == 1
+    assert table.ranges.keys() == set(tensors)
+
+
+def test_an_empty_batch_is_passed_over(graph: ir.Model) -> None:
+    feeds = [{"image": np.ones((count, *SHAPE), np.float32)} for count in (0, 1)]
+    table = _collect(graph, ["logits"], feeds)
+    assert table.samples == 1
+    assert table.ranges["logits"].low < table.ranges["logits"].high
