@@ -16,8 +16,8 @@ class Histogram:
     """Counts over ``[-limit, limit)`` in equal bins; ``limit`` doubles when a value reaches it.
 
     ``limit`` is the least power of two above every magnitude seen, bins are located without
-    rounding and doubling merges neighbouring pairs of them exactly, so neither the order of the batches nor their division among several histograms changes the
-    result.
+    rounding and doubling merges neighbouring pairs of them exactly, so neither the order of the
+    batches nor their division among several histograms changes the result.
 
     Args:
         bins: number of bins, a multiple of 4; a value is located to within ``2 * limit / bins``.

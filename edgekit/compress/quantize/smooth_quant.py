@@ -120,7 +120,8 @@ class _Group:
             assert value is not None
             assert value.const_value is not None
             scaled = (value.const_value.numpy() / divisor).astype(np.float32)
-            norm.replace_input_with(position, add_constant(graph, f"{value.name}_smooth", scaled))
+            name = f"{value.name}_smooth_{norm.name}"  # other layers may share the constant
+            norm.replace_input_with(position, add_constant(graph, name, scaled))
         return True
 
     def _insert(self, graph: ir.Graph, divisor: Array) -> None:
