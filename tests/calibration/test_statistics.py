@@ -7,6 +7,8 @@ import pytest
 from edgekit.calibration import ChannelMean, ChannelRange, Gram, PatchGram, RowSample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx.helper import make_node
+from onnx.reference import ReferenceEvaluator
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-3}
 
@@ -101,6 +103,21 @@ def test_the_patch_gram_is_that_of_the_patches_a_convolution_sees(data: st.DataO
     expected = np.einsum("pgi,pgj->gij", grouped, grouped)
     assert statistic.matrix is not None
     np.testing.assert_allclose(statistic.matrix, expected, **ROUNDING)
+
+
+@pytest.mark.parametrize("size", [3, 7, 8])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("same", ["SAME_UPPER", "SAME_LOWER"])
+def test_automatic_padding_is_that_of_the_onnx_reference(size: int, stride: int, same: str) -> None:
+    (image,) = _stream(0, (1, 1, size))
+    conv = make_node("Conv", ["x", "w"], ["y"], auto_pad=same, strides=[stride])
+    patches = np.stack([
+        ReferenceEvaluator(conv).run(None, {"x": image, "w": tap[None, None]})[0][0, 0]
+        for tap in np.eye(4, dtype=np.float32)
+    ])  # fmt: skip
+    statistic = PatchGram([4], [stride], same, [1], 1)
+    statistic.update(image)
+    np.testing.assert_allclose(statistic.matrix[0], patches @ patches.T, rtol=1e-5, atol=1e-6)
 
 
 def test_the_patch_gram_looks_at_a_bounded_part_of_a_large_batch() -> None:

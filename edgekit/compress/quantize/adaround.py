@@ -103,10 +103,13 @@ def _gram(chosen: QuantizedNode) -> Gram | PatchGram:
         return Gram(int(shape[1 - axis]))
     kernel = [int(size) for size in shape[2:]]
     ones = [1] * len(kernel)
+    same = node.attributes.get_string("auto_pad", "NOTSET")
     return PatchGram(
         kernel,
         list(node.attributes.get_ints("strides", ones)),
-        list(node.attributes.get_ints("pads", [0] * 2 * len(kernel))),
+        same  # type: ignore[arg-type]
+        if same.startswith("SAME")
+        else list(node.attributes.get_ints("pads", [0] * 2 * len(kernel))),
         list(node.attributes.get_ints("dilations", ones)),
         node.attributes.get_int("group", 1),
     )

@@ -111,7 +111,9 @@ def _applies(node: ir.Node, rule: OpRule, integer: set[ir.Value]) -> bool:
     weight = node.inputs[rule.weight] if rule.weight is not None else None
     if weight is None or weight.const_value is None:
         return False
-    return _is_float32(weight) and len(weight.const_value.shape) > 1
+    rank = len(weight.const_value.shape)
+    # A stack of matrices has no integer kernel: ONNX Runtime would fuse it and fail while running.
+    return _is_float32(weight) and (rank == 2 if node.op_type == "MatMul" else rank > 1)
 
 
 def _scales(node: ir.Node) -> bool:

@@ -93,6 +93,13 @@ def output_axis(node: ir.Node, rank: int) -> int:
     return rank - 1 if node.op_type == "MatMul" else 0
 
 
+def _coarser(steps: Array, scale: Array, smallest: Array, axis: int) -> tuple[Array, Array]:
+    """Integers that were decided on, rounded again where the bias needs a larger scale."""
+    wanted = np.maximum(scale, smallest).astype(np.float32)
+    shape = [-1 if index == axis else 1 for index in range(steps.ndim)]
+    return np.rint(steps * (scale / wanted).reshape(shape)).astype(np.int8), wanted
+
+
 class _Writer:
     def __init__(
         self,
@@ -132,6 +139,8 @@ class _Writer:
         levels = self._options.levels
         if node in self._options.fixed:
             steps, scale = self._options.fixed[node]
+            if smallest is not None and (smallest > scale).any():
+                steps, scale = _coarser(steps, scale, smallest, axis)
             return steps, AffineParameters(scale, np.zeros(scale.shape, np.int8))
         array = weight.const_value.numpy()
         scale = weight_scale(array, axis, levels=levels, smallest=smallest, mse=self._options.mse)
