@@ -26,7 +26,7 @@ from edgekit.compress.quantize.placement import (
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
-__all__ = ["WeightOptions", "insert_qdq", "output_axis"]
+__all__ = ["WeightOptions", "insert_qdq", "output_axis", "with_shared_scales"]
 
 #: A bias of at most this many steps fits int32 with room for the products added to it.
 _LARGEST_BIAS = 2.0**30
@@ -69,7 +69,7 @@ def insert_qdq(
         The operators that were quantized.
     """
     known = [node for node in placement.nodes if all(v.name in ranges for v in node.tensors)]
-    writer = _Writer(model.graph, _with_shared_scales(ranges, placement), profile, options)
+    writer = _Writer(model.graph, with_shared_scales(ranges, placement), profile, options)
     for chosen in known:
         writer.quantize_constants(chosen)
     for chosen in known:
@@ -78,7 +78,8 @@ def insert_qdq(
     return known
 
 
-def _with_shared_scales(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]:
+def with_shared_scales(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]:
+    """The ranges, widened where several tensors have to have one scale."""
     shared = dict(ranges)
     for group in shared_ranges(placement.shared, ranges):
         together = reduce(Range.union, (ranges[name] for name in sorted(group)))

@@ -114,7 +114,10 @@ def _conv(**attributes: object) -> ir.Model:
             ),
             FLAT,
         ),
-        (model_of([node("MatMul", ["x", "w"], ["y"])], {"w": random(1, 8, 5)}, {"x": ["n", 8]}), FLAT),
+        (
+            model_of([node("MatMul", ["x", "w"], ["y"])], {"w": random(1, 8, 5)}, {"x": ["n", 8]}),
+            FLAT,
+        ),
     ],
     ids=["conv", "grouped", "dilated", "auto_pad", "gemm", "matmul"],
 )  # fmt: skip
