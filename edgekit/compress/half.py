@@ -42,8 +42,12 @@ KEEP_FP32 = {
 }
 
 #: Operators whose result has the type that an attribute says.
-_TYPED = frozenset({"Cast", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform",
-                    "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})  # fmt: skip
+_TYPED = frozenset(
+    {
+        "Bernoulli", "Cast", "ConstantOfShape", "EyeLike", "Multinomial", "RandomNormal",
+        "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+    }
+)  # fmt: skip
 
 #: Operators whose constants say how large the result is: they are not rounded.
 _SIZED = frozenset({"Resize", "Upsample", "Range"})

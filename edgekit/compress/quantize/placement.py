@@ -94,7 +94,9 @@ def plan(
             placement.nodes.append(chosen)
             integer.update(outputs)
             if rule.shares_scale:
-                first, *others = (str(value.name) for value in chosen.tensors)
+                # The result, too, when it is not quantized itself: what moves it may be.
+                tied = dict.fromkeys(str(v.name) for v in (*chosen.tensors, outputs[-1]))
+                first, *others = tied
                 placement.shared += [(first, other) for other in others]
         elif node.op_type in profile.transparent and node.inputs and node.inputs[0] in integer:
             integer.update(node.outputs)
