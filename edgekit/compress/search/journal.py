@@ -58,8 +58,9 @@ class Journal:
         self.resumed = 0
         if path is None:
             return
-        lines = path.read_text().splitlines() if path.is_file() else []
-        if lines and _header(lines[0]) == fingerprint:
+        # A crash may tear a line inside a character.
+        lines = path.read_text("utf-8", "replace").split("\n") if path.is_file() else [""]
+        if _header(lines[0]) == fingerprint:
             self.trials = [trial for line in lines[1:] if (trial := _parse(line)) is not None]
             self.resumed = len(self.trials)
         self._rewrite(fingerprint)
@@ -72,7 +73,7 @@ class Journal:
         """Write a trial down."""
         self.trials.append(trial)
         if self._path is not None:
-            with self._path.open("a") as file:
+            with self._path.open("a", encoding="utf-8") as file:
                 file.write(trial.model_dump_json() + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -88,7 +89,7 @@ class Journal:
         lines = [json.dumps({"fingerprint": fingerprint})]
         lines += [trial.model_dump_json() for trial in self.trials]
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", "utf-8")
         temporary.replace(self._path)
 
 

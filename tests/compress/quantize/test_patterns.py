@@ -25,6 +25,7 @@ def _followed(model: ir.Model, fused: frozenset[str] = ALL) -> list[str]:
 
 
 SIGMOID, HARD = node("Sigmoid", ["c"], ["g"]), node("HardSigmoid", ["c"], ["g"])
+RELU = node("Relu", ["c"], ["p"])
 GATE = node("Mul", ["c", "g"], ["p"])
 END = node("Neg", ["p"], ["y"])
 
@@ -51,8 +52,8 @@ def test_a_value_times_its_gate_is_one_activation(
 @pytest.mark.parametrize(
     "model",
     [
-        _behind_conv(node("Relu", ["c"], ["p"]), node("Abs", ["c"], ["z"]), END, outputs=("y", "z")),
-        _behind_conv(node("Relu", ["c"], ["p"]), END, outputs=("y", "c")),
+        _behind_conv(RELU, node("Abs", ["c"], ["z"]), END, outputs=("y", "z")),
+        _behind_conv(RELU, END, outputs=("y", "c")),
         _behind_conv(SIGMOID, GATE, END, node("Abs", ["g"], ["z"]), outputs=("y", "z")),
         _behind_conv(SIGMOID, GATE, END, outputs=("y", "g")),
         _behind_conv(SIGMOID, GATE, END, node("Abs", ["c"], ["z"]), outputs=("y", "z")),
