@@ -22,7 +22,7 @@ class Trial(BaseModel):
         score: the workload's metric; None where it was not evaluated.
         speedup: against the all-int8 artifact, interleaved; None where it was not timed.
         low: lower end of its 95 % interval.
-        note: why it was tried, or what became of it.
+        note: why it was tried; after a colon, what became of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -38,7 +38,8 @@ class Trial(BaseModel):
     @property
     def key(self) -> tuple[str, str, tuple[str, ...], str]:
         """What makes it the same trial when the search is resumed."""
-        return (self.engine, self.kind, tuple(sorted(self.keep_float)), self.note)
+        why, _, _ = self.note.partition(":")
+        return (self.engine, self.kind, tuple(sorted(self.keep_float)), why)
 
 
 class Journal:

@@ -83,7 +83,7 @@ def test_the_time_is_asked_for_before_every_try(
         assert len(tried) <= 1 + clock.allowed
         return inside(floats)
 
-    found, held = fewest_float(ranked, counted, clock)
+    found, _ = fewest_float(ranked, counted, clock)
     assert found in tried, "neither in nor out of the budget: nobody looked at it"
 
 

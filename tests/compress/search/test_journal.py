@@ -79,6 +79,14 @@ def test_a_trial_is_found_whatever_the_order_of_its_operators() -> None:
     assert journal.find(_trial("a", "b").model_copy(update={"kind": "simulated"})) is None
 
 
+def test_what_became_of_a_trial_does_not_make_it_another_one(tmp_path: Path) -> None:
+    asked = _trial("a").model_copy(update={"note": "Gemm 5x8 in float"})
+    Journal(tmp_path / "j", "print").add(
+        asked.model_copy(update={"note": "Gemm 5x8 in float: cannot be built"})
+    )
+    assert Journal(tmp_path / "j", "print").find(asked) is not None
+
+
 def test_figures_that_are_not_finite_survive_the_disk(tmp_path: Path) -> None:
     odd = _trial("a", speedup=float("inf"), low=float("-inf"))
     Journal(tmp_path / "j.jsonl", "print").add(odd)

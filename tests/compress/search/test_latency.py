@@ -31,7 +31,7 @@ class Bench:
     def time(self, floats: frozenset[str]) -> float:
         return sum(pair[name in floats] for name, pair in self.cost.items())
 
-    def __call__(self, candidate: frozenset[str], best: frozenset[str], label: str) -> Measured:
+    def __call__(self, candidate: frozenset[str], best: frozenset[str], _label: str) -> Measured:
         self.asked.append((candidate, best))
         ratio = self.time(best) / self.time(candidate)
         return Measured(ratio, ratio - self.noise)
@@ -101,7 +101,7 @@ def test_operators_with_the_same_kernel_are_one_group() -> None:
 
 def test_where_int8_gains_least_is_asked_first() -> None:
     units = [chosen.node for chosen in plan(_mobile(), PROFILES["onnxruntime"]).nodes]
-    order = [sorted(group.names)[0] for group in group_units(units)]
+    order = [min(group.names) for group in group_units(units)]
     assert order[:3] == ["sum", "stem", "depthwise"] or order[:3] == ["sum", "depthwise", "stem"]
 
 
