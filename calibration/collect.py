@@ -226,6 +226,10 @@ def _moved(before: Range, now: Range) -> float:
 
 
 def _divided(batch: Feeds) -> Iterator[Feeds]:
+    lengths = {values.shape[:1] for values in batch.values()}
+    if len(lengths) != 1 or () in lengths:
+        yield batch  # it does not fit the model, and running it says why
+        return
     for start in range(0, rows(batch), _ROWS):
         yield {
             name: np.ascontiguousarray(values[start : start + _ROWS])

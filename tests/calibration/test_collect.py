@@ -9,6 +9,7 @@ from edgekit.calibration import CalibrationTable, Calibrator, Estimator
 
 from edgekit.errors import CalibrationError
 from edgekit.spec import Feeds
+from tests.compress.graphs import model_of, node
 from tests.conftest import SHAPE, batches
 
 
@@ -85,3 +86,68 @@ def test_an_empty_batch_is_passed_over(graph: ir.Model) -> None:
     table = _collect(graph, ["logits"], feeds)
     assert table.samples == 1
     assert table.ranges["logits"].low < table.ranges["logits"].high
+
+
+def _settled(graph: ir.Model, feeds: Iterable[Feeds], settle: float) -> CalibrationTable:
+    feeds = list(feeds)
+    return Calibrator(lambda: feeds).table(graph, ["image"], Estimator(name="min-max"), settle)
+
+
+def test_calibration_stops_when_the_ranges_have_settled(graph: ir.Model) -> None:
+    same = list(batches(1)) * 20
+    assert _settled(graph, same, 0.0).samples == 160
+    assert _settled(graph, same, 0.02).samples == 64  # two looks, 32 samples apart
+
+
+def test_calibration_goes_on_while_the_ranges_move(graph: ir.Model) -> None:
+    growing = [
+        {"image": feeds["image"] * np.float32(1.1**i)} for i, feeds in enumerate(batches(20))
+    ]
+    assert _settled(graph, growing, 0.02).samples == 160
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_a_few_rows_at_a_time_see_what_a_whole_batch_sees(graph: ir.Model, count: int) -> None:
+    feeds = [{"image": batch["image"][:count]} for batch in batches()]
+    tensors = [str(value.name) for node in graph.graph for value in node.outputs]
+    whole, divided = (
+        Calibrator(lambda: feeds, divisible=divisible).table(
+            graph, [*tensors, "image"], Estimator(name="min-max")
+        )
+        for divisible in (False, True)
+    )
+    assert divided.samples == whole.samples == 4 * count
+    for name, found in whole.ranges.items():
+        assert divided.ranges[name].low == pytest.approx(found.low, rel=1e-5, abs=1e-6)
+        assert divided.ranges[name].high == pytest.approx(found.high, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("divisible", [True, False])
+@pytest.mark.parametrize(
+    "feeds",
+    [
+        {},
+        {"image": np.zeros((2, 3, 16), np.float32)},
+        {"image": np.float32(1)},
+        {"image": np.zeros((2, *SHAPE), np.float32), "extra": np.zeros((4, 1), np.float32)},
+    ],
+    ids=["nothing", "rank", "scalar", "unknown"],
+)
+def test_bad_feeds_are_one_line_however_they_are_run(
+    graph: ir.Model, feeds: Feeds, *, divisible: bool
+) -> None:
+    feeds = {name: np.asarray(values) for name, values in feeds.items()}
+    calibrator = Calibrator(lambda: [feeds], divisible=divisible)
+    with pytest.raises(CalibrationError, match="batch 0") as caught:
+        calibrator.table(graph, ["logits"], Estimator(name="min-max"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("divisible", [True, False])
+def test_inputs_of_different_lengths_are_one_line(*, divisible: bool) -> None:
+    model = model_of([node("Add", ["a", "b"], ["y"])], {}, {"a": ["n", 2], "b": ["n", 2]})
+    feeds = {"a": np.zeros((4, 2), np.float32), "b": np.zeros((3, 2), np.float32)}
+    calibrator = Calibrator(lambda: [feeds], divisible=divisible)
+    with pytest.raises(CalibrationError, match="batch 0") as caught:
+        calibrator.table(model, ["y"], Estimator(name="min-max"))
+    assert "\n" not in str(caught.value)
