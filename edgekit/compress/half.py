@@ -131,7 +131,8 @@ class _Retyper:
             if value is not None
         }  # fmt: skip
         for node in list(self._graph):
-            if not any(original.get(v) == ir.DataType.FLOAT for v in (*node.inputs, *node.outputs)):
+            values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+            if not any(original[v] == ir.DataType.FLOAT for v in values):
                 continue
             keep = self._keeps_fp32(node, original)
             changed += not keep

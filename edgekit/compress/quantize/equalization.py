@@ -74,13 +74,13 @@ def _constant_conv(node: ir.Node) -> bool:
     plain = all(value.const_value is not None for value in constants)
     groups = node.attributes.get_int("group", 1)
     shape = constants[0].const_value.shape if plain else None  # type: ignore[union-attr]
-    return plain and shape is not None and groups in {1, int(shape[0])}
+    return plain and shape is not None and groups in {1, shape.numpy()[0]}
 
 
 def _channels_match(first: ir.Node, second: ir.Node) -> bool:
     """Not so for a depthwise convolution with a channel multiplier."""
     depthwise = second.attributes.get_int("group", 1) > 1
-    return _array(second, 1).shape[0 if depthwise else 1] == _array(first, 1).shape[0]
+    return bool(_array(second, 1).shape[0 if depthwise else 1] == len(_array(first, 1)))
 
 
 def _equalize(graph: ir.Graph, first: ir.Node, second: ir.Node) -> None:
