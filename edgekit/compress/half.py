@@ -120,6 +120,7 @@ class _Retyper:
         self._dtype = dtype
         self._overflowing = overflowing
         self._casts: dict[tuple[str, ir.DataType], ir.Value] = {}
+        self._halves: dict[ir.Value, ir.Value] = {}
         self._captured = _captured(self._graph)
 
     def run(self) -> int:
@@ -166,9 +167,11 @@ class _Retyper:
 
     def _as(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         if value.const_value is not None:
-            return (
-                value if wanted == ir.DataType.FLOAT else _halved(self._graph, value, self._dtype)
-            )
+            if wanted == ir.DataType.FLOAT:
+                return value
+            if value not in self._halves:
+                self._halves[value] = _halved(self._graph, value, self._dtype)
+            return self._halves[value]
         if value.dtype == wanted:
             return value
         key = (str(value.name), wanted)

@@ -163,6 +163,15 @@ def test_the_storage_form_loads_and_only_its_weights_are_rounded(
     assert sqnr(run(graph, UNSEEN), run(changed, UNSEEN)) > rounding
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt-rtx"])
+def test_a_weight_that_two_operators_share_is_stored_once(engine: str) -> None:
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("MatMul", ["m", "w"], ["y"])]
+    model = model_of(nodes, {"w": random(0, 8, 8)}, X)
+    changed, _ = _halved(model, engine, [{"x": random(1, 4, 8)}])
+    stored = [v for v in changed.graph.initializers.values() if v.dtype == ir.DataType.FLOAT16]
+    assert len(stored) == 1
+
+
 def test_the_storage_form_halves_the_file(tmp_path: Path) -> None:
     model = model_of([node("MatMul", ["x", "w"], ["y"])], {"w": random(0, 8, 5000)}, X)
     sizes = []
