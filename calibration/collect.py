@@ -67,11 +67,11 @@ class Calibrator:
         limit = min(self._samples, samples or self._samples)
         seen = 0
         for index, batch in enumerate(self._feeds()):
-            if seen >= limit:
-                break
             _check_finite(batch, index)
             yield batch
             seen += rows(batch)
+            if seen >= limit:  # not after the next batch was drawn: it may cost, and is not used
+                break
         if not seen:
             raise CalibrationError(
                 "the calibration set is empty",
@@ -226,6 +226,10 @@ def _moved(before: Range, now: Range) -> float:
 
 
 def _divided(batch: Feeds) -> Iterator[Feeds]:
+    lengths = {values.shape[:1] for values in batch.values()}
+    if len(lengths) != 1 or () in lengths:
+        yield batch  # it does not fit the model, and running it says why
+        return
     for start in range(0, rows(batch), _ROWS):
         yield {
             name: np.ascontiguousarray(values[start : start + _ROWS])

@@ -13,11 +13,11 @@ __all__ = ["Histogram", "HistogramObserver"]
 
 
 class Histogram:
-    """Counts over ``[-limit, limit]`` in equal bins; ``limit`` doubles when a value exceeds it.
+    """Counts over ``[-limit, limit)`` in equal bins; ``limit`` doubles when a value reaches it.
 
-    ``limit`` is always a power of two and doubling merges neighbouring pairs of bins exactly, so
-    neither the order of the batches nor their division among several histograms changes the
-    result.
+    ``limit`` is the least power of two above every magnitude seen, bins are located without
+    rounding and doubling merges neighbouring pairs of them exactly, so neither the order of the
+    batches nor their division among several histograms changes the result.
 
     Args:
         bins: number of bins, a multiple of 4; a value is located to within ``2 * limit / bins``.
@@ -39,10 +39,11 @@ class Histogram:
         """Count a batch of finite values of any shape."""
         self.widen(float(values.min()), float(values.max()))
         if self.limit:
-            # In float64, where bins of a denormal float32 range still differ.
-            positions = (values.ravel() / np.float64(self.limit) + 1.0) * (self.counts.size / 2)
-            indices = np.minimum(positions.astype(np.int64), self.counts.size - 1)
-            self.counts += np.bincount(indices, minlength=self.counts.size)
+            # Scaling by a power of two is exact in float64, also of denormal float32 values;
+            # adding the half before the floor would round tiny negative values up into zero's bin.
+            half = self.counts.size // 2
+            positions = np.floor(values.ravel() * np.float64(half / self.limit))
+            self.counts += np.bincount(positions.astype(np.int64) + half, minlength=2 * half)
         else:  # only zeros so far: they belong to the bin that starts at zero
             self.counts[self.counts.size // 2] += values.size
 
@@ -55,11 +56,13 @@ class Histogram:
             self.limit = math.ldexp(1.0, math.frexp(largest)[1])
             self.counts[:] = 0
             self.counts[self.counts.size // 2] = zeros
-        while self.limit < largest:
+        while self.limit and self.limit <= largest:
             self._double()
 
     def merge(self, other: Histogram) -> None:
         """Count everything that ``other`` (with as many bins) has counted, too."""
+        if other.low > other.high:
+            return
         self.widen(other.low, other.high)
         counts, limit = other.counts, other.limit
         while limit and limit < self.limit:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from edgekit.calibration.base import Statistic, extremes
@@ -104,19 +105,20 @@ class RowSample(Statistic):
     def __init__(self, limit: int = 256) -> None:
         self._limit = limit
         self._step = 1
-        self._skip = 0
+        self._seen = 0
         self._kept: list[Array] = []
 
     def _update(self, values: Array) -> None:
         rows = values.reshape(-1, values.shape[-1])
-        extremes(rows[self._skip :: self._step]) if len(rows) > self._skip else None
-        self._kept.append(rows[self._skip :: self._step].copy())
-        self._skip = (self._skip - len(rows)) % self._step
+        # Of the whole stream, the rows at multiples of the step are kept.
+        chosen = rows[-self._seen % self._step :: self._step]
+        if len(chosen):
+            extremes(chosen)
+        self._kept.append(chosen.copy())
+        self._seen += len(rows)
         while sum(map(len, self._kept)) > self._limit:
             self._kept = [self.rows[::2]]
             self._step *= 2
-            # The next row to keep is the one a whole step after the last kept.
-            self._skip = (self._skip + self._step // 2 * (len(self.rows) % 2 == 0)) % self._step
 
     @property
     def rows(self) -> Array:
@@ -130,7 +132,8 @@ class PatchGram(Statistic):
     Args:
         kernel: spatial shape of the kernel.
         strides: one an axis.
-        pads: begin of every axis, then end of every axis, as ONNX has them.
+        pads: begin of every axis, then end of every axis, as ONNX has them; or its ``auto_pad``
+            that computes them from the size of the image.
         dilations: one an axis.
         groups: channels are divided into this many groups.
         per_batch: look at no more than this many positions of a batch.
@@ -143,22 +146,22 @@ class PatchGram(Statistic):
         self,
         kernel: Sequence[int],
         strides: Sequence[int],
-        pads: Sequence[int],
+        pads: Sequence[int] | Literal["SAME_UPPER", "SAME_LOWER"],
         dilations: Sequence[int],
         groups: int,
         per_batch: int = 4096,
     ) -> None:
         self._kernel, self._strides, self._dilations = tuple(kernel), strides, dilations
-        self._pads = [(0, 0), (0, 0), *zip(pads[: len(kernel)], pads[len(kernel) :], strict=True)]
+        self._reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        self._pads = pads
         self._groups = groups
         self._per_batch = per_batch
         self.matrix: Array | None = None
 
     def _update(self, values: Array) -> None:
-        padded = np.pad(values, self._pads)
+        padded = np.pad(values, [(0, 0), (0, 0), *self._borders(values.shape[2:])])
         spatial = tuple(range(2, values.ndim))
-        reach = [(k - 1) * d + 1 for k, d in zip(self._kernel, self._dilations, strict=True)]
-        windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=spatial)  # type: ignore[call-overload]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self._reach, axis=spatial)
         every = tuple(slice(None, None, s) for s in self._strides)
         taps = tuple(slice(None, None, d) for d in self._dilations)
         windows = np.moveaxis(
@@ -171,3 +174,14 @@ class PatchGram(Statistic):
         extremes(patches)
         added = np.matmul(patches.swapaxes(1, 2), patches).astype(np.float64)
         self.matrix = added if self.matrix is None else self.matrix + added
+
+    def _borders(self, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """How many zeros stand before and after the image on each axis."""
+        if not isinstance(self._pads, str):
+            rank = len(self._kernel)
+            yield from zip(self._pads[:rank], self._pads[rank:], strict=True)
+            return
+        for size, stride, reach in zip(sizes, self._strides, self._reach, strict=True):
+            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+            before = total // 2 if self._pads == "SAME_UPPER" else -(-total // 2)
+            yield before, total - before

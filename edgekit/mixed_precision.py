@@ -171,7 +171,11 @@ class MixedPrecision:
         def good(score: float) -> bool:
             return metric.drop(reference_score, score) <= self._max_drop
 
-        if good(self._real_score(target, keep)):
+        def really_good(floats: frozenset[str]) -> bool:
+            score = self._real_score(target, floats)
+            return score is None or good(score)
+
+        if really_good(keep):
             return keep
         with self._switched(target) as (names, run):
             ranked = [name for name in _ranking(names, run, self._samples()) if name not in keep]
@@ -184,19 +188,21 @@ class MixedPrecision:
             return keep | found
         rest = [name for name in ranked if name not in found]
         for _ in range(_REAL_TRIES):
-            if good(self._real_score(target, keep | found)) or not rest or self._out():
+            if really_good(keep | found) or not rest or self._out():
                 break
             found |= {rest.pop(0)}
         return keep | found
 
-    def _real_score(self, target: Target, keep: frozenset[str]) -> float:
+    def _real_score(self, target: Target, keep: frozenset[str]) -> float | None:
+        """The metric of the artifact; None when nothing is quantized in it: it is the original."""
         asked = Trial(
             engine=target.runtime, kind="measured", keep_float=tuple(sorted(keep)), note="score"
         )
         known = self._journal.find(asked)
         if known is None or known.score is None:
             with self._session(target, keep) as session:
-                assert session is not None
+                if session is None:
+                    return None
                 score = self._workload.score(session.run)
             known = self._journal.add(asked.model_copy(update={"score": score}))
         self._progress.update(f"{len(keep)} operators float: {known.score:.4f}")

@@ -16,6 +16,8 @@ from torch import nn
 from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
+from edgekit.machine import this_machine
+from edgekit.numerics import probe
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.spec import Feeds
 from edgekit.workload import Metric, Workload
@@ -25,6 +27,21 @@ SHAPE = (3, 16, 16)
 # A shared machine may stall at any moment; how long an example takes proves nothing.
 settings.register_profile("edgekit", deadline=None)
 settings.load_profile("edgekit")
+
+
+#: What the recipe int8 makes for the two engines that run here. OpenVINO gets another one where
+#: float operators gain from bfloat16.
+ARTIFACTS = {"onnxruntime-fp32", "openvino-fp32", "onnxruntime-int8", "openvino-int8"} | (
+    {"openvino-int8-bf16"} if probe(this_machine().features).bf16 else set()
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the calibration tables of the person who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 class ResidualNet(nn.Module):

@@ -16,7 +16,7 @@ from edgekit.compress.recipe import load_recipe
 from edgekit.errors import ExportError, GateError, RuntimeUnavailableError
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.workload import Workload
-from tests.conftest import batches
+from tests.conftest import ARTIFACTS, batches
 
 QUICK = Timing(threads=1, rounds=(10, 20), seconds=1.0)
 
@@ -33,7 +33,7 @@ def _make(workload: Workload, out: Path, **options: object) -> Bundle:
 
 def test_a_judged_workload_gives_a_complete_record(judged: Workload, tmp_path: Path) -> None:
     manifest = _make(judged, tmp_path / "m.edge").manifest
-    ids = {"onnxruntime-fp32", "openvino-fp32", "onnxruntime-int8", "openvino-int8"}
+    ids = ARTIFACTS
     assert {artifact.id for artifact in manifest.artifacts} == ids
     assert {record.artifact for record in manifest.verification} == ids
     assert {samples.artifact for samples in manifest.latency} == ids

@@ -55,6 +55,7 @@ class Compressor:
         self._target = target
         self._learned = learned or {}
         self._shared: ir.Model | None = None
+        self._shared_changed = False
         self._path = model
         self._ready: dict[tuple[str, frozenset[str]], Path] = {}
         self.table: CalibrationTable | None = None
@@ -103,7 +104,7 @@ class Compressor:
             _ask_for(half, ready, path)
             return True
         model = self._common().clone()
-        changed = any(not step.per_engine for step in self._passes)
+        changed = self._shared_changed
         for step in self._passes:
             if step.per_engine:
                 report = step.apply(model, self._context(engine, keep_float))
@@ -150,7 +151,9 @@ class Compressor:
             for step in self._passes:
                 if not step.per_engine:
                     context = self._context(self._engines[0].name, frozenset())
-                    self._tell("all engines", step.apply(self._shared, context))
+                    report = step.apply(self._shared, context)
+                    self._shared_changed = self._shared_changed or report.changed > 0
+                    self._tell("all engines", report)
         return self._shared
 
     def _context(self, engine: str, keep_float: frozenset[str]) -> GraphContext:

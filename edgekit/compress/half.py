@@ -41,8 +41,20 @@ KEEP_FP32 = {
     "RNN": "rounding adds up over the steps",
 }
 
+#: Operators whose result has the type that an attribute says.
+_TYPED = frozenset(
+    {
+        "Bernoulli", "Cast", "ConstantOfShape", "EyeLike", "Multinomial", "RandomNormal",
+        "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+    }
+)  # fmt: skip
+
+#: Operators whose constants say how large the result is: they are not rounded.
+_SIZED = frozenset({"Resize", "Upsample", "Range"})
+
+_FP16_LARGEST = 65504.0
 #: Leave a factor of 4 below fp16's largest number for data that calibration has not seen.
-_FP16_SAFE = 65504.0 / 4.0
+_FP16_SAFE = _FP16_LARGEST / 4.0
 
 
 class HalfPrecision(GraphPass):
@@ -91,8 +103,8 @@ class HalfPrecision(GraphPass):
             return set()
         tensors = {
             str(value.name)
-            for node in model.graph
-            for value in node.outputs
+            for values in (model.graph.inputs, *(node.outputs for node in model.graph))
+            for value in values
             if value.dtype == ir.DataType.FLOAT
         }
         table = context.calibrator.table(model, tensors, Estimator(name="min-max"))
@@ -108,6 +120,8 @@ class _Retyper:
         self._dtype = dtype
         self._overflowing = overflowing
         self._casts: dict[tuple[str, ir.DataType], ir.Value] = {}
+        self._halves: dict[ir.Value, ir.Value] = {}
+        self._captured = _captured(self._graph)
 
     def run(self) -> int:
         """Retype in place; how many operators compute in half precision now."""
@@ -118,7 +132,8 @@ class _Retyper:
             if value is not None
         }  # fmt: skip
         for node in list(self._graph):
-            if not any(original.get(v) == ir.DataType.FLOAT for v in (*node.inputs, *node.outputs)):
+            values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+            if not any(original[v] == ir.DataType.FLOAT for v in values):
                 continue
             keep = self._keeps_fp32(node, original)
             changed += not keep
@@ -128,7 +143,8 @@ class _Retyper:
                     node.replace_input_with(position, self._as(value, wanted))
             for value in node.outputs:
                 if original[value] == ir.DataType.FLOAT:
-                    value.dtype = wanted
+                    # A new type: clones of the graph share the old object.
+                    value.type = ir.TensorType(wanted)
         for index, value in enumerate(self._graph.outputs):
             if value.name in outputs and value.dtype == self._half:
                 self._widen_output(index, value)
@@ -136,9 +152,13 @@ class _Retyper:
         return changed
 
     def _keeps_fp32(self, node: ir.Node, original: dict[ir.Value, ir.DataType | None]) -> bool:
-        if node.op_type in KEEP_FP32 or node.domain not in {"", "ai.onnx"}:
+        if node.op_type in KEEP_FP32 or node.op_type in _TYPED:
             return True
-        if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+        if node.domain not in {"", "ai.onnx"} or _has_body(node):
+            return True
+        if any(value in self._captured for value in node.outputs):
+            return True
+        if self._dtype == "fp16" and any(v is not None and not _fits(v) for v in node.inputs):
             return True
         touched = [
             str(v.name) for v in (*node.inputs, *node.outputs) if v is not None and v in original
@@ -147,9 +167,11 @@ class _Retyper:
 
     def _as(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         if value.const_value is not None:
-            return (
-                value if wanted == ir.DataType.FLOAT else _halved(self._graph, value, self._dtype)
-            )
+            if wanted == ir.DataType.FLOAT:
+                return value
+            if value not in self._halves:
+                self._halves[value] = _halved(self._graph, value, self._dtype)
+            return self._halves[value]
         if value.dtype == wanted:
             return value
         key = (str(value.name), wanted)
@@ -172,8 +194,27 @@ def _float_weights(model: ir.Model, dtype: str) -> list[ir.Value]:
         if value.dtype == ir.DataType.FLOAT
         and value.const_value is not None
         and value.const_value.size > 1
-        and (dtype == "bf16" or float(np.abs(value.const_value.numpy()).max(initial=0)) < 65504)
+        and (dtype == "bf16" or _fits(value))
+        and not any(node.op_type in _SIZED for node in value.consumers())
     ]
+
+
+def _fits(value: ir.Value) -> bool:
+    """Whether fp16 holds every value of a constant; a computed tensor is judged elsewhere."""
+    if value.const_value is None or value.dtype != ir.DataType.FLOAT:
+        return True
+    return float(np.abs(value.const_value.numpy()).max(initial=0.0)) < _FP16_LARGEST
+
+
+def _has_body(node: ir.Node) -> bool:
+    kinds = {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}
+    return any(attribute.type in kinds for attribute in node.attributes.values())
+
+
+def _captured(graph: ir.Graph) -> set[ir.Value]:
+    """Tensors of the graph that a control-flow body inside it reads by name."""
+    inside = (n for n in ir.traversal.RecursiveGraphIterator(graph) if n.graph is not graph)
+    return {value for node in inside for value in node.inputs if value is not None}
 
 
 def _halved(graph: ir.Graph, value: ir.Value, dtype: str) -> ir.Value:

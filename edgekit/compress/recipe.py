@@ -167,8 +167,8 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Reci
     place = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{place}: {first['msg']}", where=where, fix="Correct that value")
-    nested = {"budget": Budget, "search": Search} if len(first["loc"]) > 1 else {}
-    owner = nested.get(str(first["loc"][0]), model)
+    nested: dict[str, type[BaseModel]] = {"budget": Budget, "search": Search}
+    owner = nested.get(str(first["loc"][0]), model) if len(first["loc"]) > 1 else model
     keys = [field.alias or name for name, field in owner.model_fields.items()]
     guess = nearest(str(first["loc"][-1]), keys)
     hint = f", did you mean {guess!r}" if guess else ""

@@ -25,7 +25,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     text = "name: mine\npasses:\n  - {type: int8-ptq, observer: min-max}\nbudget: {max_drop: 0.1}\n"
     recipe = load_recipe(_recipe(tmp_path, text))
     assert recipe.budget.max_drop == 0.1
-    assert recipe.passes[0].observer_name() == "min-max"
+    assert recipe.passes[0].observer == "min-max"
 
 
 @pytest.mark.parametrize(

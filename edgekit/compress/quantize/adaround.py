@@ -9,6 +9,7 @@ the error never rises and there is nothing to tune.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -69,7 +70,8 @@ def round_adaptively(weight: Array, scale: Array, moment: Array, levels: int = 1
     moment = moment.astype(np.float32)
     slope = np.matmul(error, moment)
     diagonal = np.diagonal(moment, axis1=1, axis2=2)[:, None, :]
-    groups, rows = np.indices(weight.shape[:2])
+    places: Array = np.indices(weight.shape[:2])
+    groups, rows = places
     for _ in range(weight.shape[2]):
         change = 2.0 * flip * slope + np.square(flip) * diagonal
         best = change.argmin(axis=2)
@@ -97,16 +99,19 @@ def _round(chosen: QuantizedNode, moment: Array, options: WeightOptions) -> tupl
 
 
 def _gram(chosen: QuantizedNode) -> Gram | PatchGram:
-    node, shape = chosen.node, chosen.weight.const_value.shape  # type: ignore[union-attr]
+    node, shape = chosen.node, chosen.weight.const_value.shape.numpy()  # type: ignore[union-attr]
     if node.op_type != "Conv":
         axis = output_axis(node, len(shape))
-        return Gram(int(shape[1 - axis]))
-    kernel = [int(size) for size in shape[2:]]
+        return Gram(shape[1 - axis])
+    kernel = shape[2:]
     ones = [1] * len(kernel)
+    same = node.attributes.get_string("auto_pad", "NOTSET")
     return PatchGram(
         kernel,
         list(node.attributes.get_ints("strides", ones)),
-        list(node.attributes.get_ints("pads", [0] * 2 * len(kernel))),
+        same  # type: ignore[arg-type]
+        if same.startswith("SAME")
+        else list(node.attributes.get_ints("pads", [0] * 2 * len(kernel))),
         list(node.attributes.get_ints("dilations", ones)),
         node.attributes.get_int("group", 1),
     )
@@ -124,10 +129,8 @@ def _together(nodes: list[QuantizedNode]) -> Iterator[list[QuantizedNode]]:
     batch: list[QuantizedNode] = []
     used = 0
     for node in nodes:
-        shape = node.weight.const_value.shape  # type: ignore[union-attr]
-        fan_in = int(np.prod([int(d) for d in shape])) // int(
-            shape[output_axis(node.node, len(shape))]
-        )
+        shape = node.weight.const_value.shape.numpy()  # type: ignore[union-attr]
+        fan_in = math.prod(shape) // shape[output_axis(node.node, len(shape))]
         groups = node.node.attributes.get_int("group", 1) if node.node.op_type == "Conv" else 1
         size = groups * fan_in**2
         if batch and used + size > _ENTRIES:

@@ -40,13 +40,17 @@ def correct_biases(
         str(n.tensors[0].name): ChannelMean(1 if n.node.op_type == "Conv" else -1) for n in weighted
     }
     calibrator.observe(model, means, _SAMPLES)
-    inputs = {str(n.node.name): means[str(n.tensors[0].name)].mean for n in weighted}
+    inputs = {
+        str(n.node.name): means[name].mean
+        for n in weighted
+        if means[name := str(n.tensors[0].name)].count  # empty in every batch otherwise
+    }
 
     def correct(done: Sequence[QuantizedNode]) -> int:
         changed = 0
         for chosen in done:
             name = str(chosen.node.name)
-            if name in originals:
+            if name in inputs:
                 axis = output_axis(chosen.node, originals[name].ndim)
                 rounded = _dequantized(chosen.weight)
                 shift = mean_shift(rounded - originals[name], inputs[name], chosen.node, axis)

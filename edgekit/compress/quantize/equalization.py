@@ -45,14 +45,15 @@ class CrossLayerEqualization(GraphPass):
             for first, second in pairs:
                 _equalize(model.graph, first, second)
         convolutions = sum(node.op_type == "Conv" for node in model.graph)
-        return PassReport(self.type, 2 * len(pairs), convolutions)
+        changed = {node for pair in pairs for node in pair}
+        return PassReport(self.type, len(changed), convolutions)
 
 
 def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
     for node in graph:
         if _constant_conv(node):
             second = _next_conv(node.outputs[0])
-            if second is not None:
+            if second is not None and _channels_match(node, second):
                 yield node, second
 
 
@@ -73,15 +74,19 @@ def _constant_conv(node: ir.Node) -> bool:
     plain = all(value.const_value is not None for value in constants)
     groups = node.attributes.get_int("group", 1)
     shape = constants[0].const_value.shape if plain else None  # type: ignore[union-attr]
-    return plain and shape is not None and groups in {1, int(shape[0])}
+    return plain and shape is not None and groups in {1, shape.numpy()[0]}
+
+
+def _channels_match(first: ir.Node, second: ir.Node) -> bool:
+    """Not so for a depthwise convolution with a channel multiplier."""
+    depthwise = second.attributes.get_int("group", 1) > 1
+    return bool(_array(second, 1).shape[0 if depthwise else 1] == len(_array(first, 1)))
 
 
 def _equalize(graph: ir.Graph, first: ir.Node, second: ir.Node) -> None:
     above, below = _array(first, 1), _array(second, 1)
     depthwise = second.attributes.get_int("group", 1) > 1
     channel = 0 if depthwise else 1  # the axis of `below` that counts the channels between
-    if below.shape[channel] != above.shape[0]:
-        return  # a depthwise convolution with a channel multiplier
     range_above = np.abs(above).reshape(len(above), -1).max(axis=1)
     range_below = np.abs(np.moveaxis(below, channel, 0)).reshape(len(above), -1).max(axis=1)
     usable = (range_above > 1e-8) & (range_below > 1e-8)

@@ -94,7 +94,9 @@ def plan(
             placement.nodes.append(chosen)
             integer.update(outputs)
             if rule.shares_scale:
-                first, *others = (str(value.name) for value in chosen.tensors)
+                # The result, too, when it is not quantized itself: what moves it may be.
+                tied = dict.fromkeys(str(v.name) for v in (*chosen.tensors, outputs[-1]))
+                first, *others = tied
                 placement.shared += [(first, other) for other in others]
         elif node.op_type in profile.transparent and node.inputs and node.inputs[0] in integer:
             integer.update(node.outputs)
@@ -111,7 +113,9 @@ def _applies(node: ir.Node, rule: OpRule, integer: set[ir.Value]) -> bool:
     weight = node.inputs[rule.weight] if rule.weight is not None else None
     if weight is None or weight.const_value is None:
         return False
-    return _is_float32(weight) and len(weight.const_value.shape) > 1
+    rank = len(weight.const_value.shape)
+    # A stack of matrices has no integer kernel: ONNX Runtime would fuse it and fail while running.
+    return _is_float32(weight) and (rank == 2 if node.op_type == "MatMul" else rank > 1)
 
 
 def _scales(node: ir.Node) -> bool:

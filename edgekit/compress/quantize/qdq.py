@@ -26,7 +26,7 @@ from edgekit.compress.quantize.placement import (
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
-__all__ = ["WeightOptions", "insert_qdq", "output_axis"]
+__all__ = ["WeightOptions", "insert_qdq", "output_axis", "with_shared_scales"]
 
 #: A bias of at most this many steps fits int32 with room for the products added to it.
 _LARGEST_BIAS = 2.0**30
@@ -69,7 +69,7 @@ def insert_qdq(
         The operators that were quantized.
     """
     known = [node for node in placement.nodes if all(v.name in ranges for v in node.tensors)]
-    writer = _Writer(model.graph, _with_shared_scales(ranges, placement), profile, options)
+    writer = _Writer(model.graph, with_shared_scales(ranges, placement), profile, options)
     for chosen in known:
         writer.quantize_constants(chosen)
     for chosen in known:
@@ -78,7 +78,8 @@ def insert_qdq(
     return known
 
 
-def _with_shared_scales(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]:
+def with_shared_scales(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]:
+    """The ranges, widened where several tensors have to have one scale."""
     shared = dict(ranges)
     for group in shared_ranges(placement.shared, ranges):
         together = reduce(Range.union, (ranges[name] for name in sorted(group)))
@@ -91,6 +92,13 @@ def output_axis(node: ir.Node, rank: int) -> int:
     if node.op_type == "Gemm":
         return 0 if node.attributes.get_int("transB", 0) else 1
     return rank - 1 if node.op_type == "MatMul" else 0
+
+
+def _coarser(steps: Array, scale: Array, smallest: Array, axis: int) -> tuple[Array, Array]:
+    """Integers that were decided on, rounded again where the bias needs a larger scale."""
+    wanted = np.maximum(scale, smallest).astype(np.float32)
+    shape = [-1 if index == axis else 1 for index in range(steps.ndim)]
+    return np.rint(steps * (scale / wanted).reshape(shape)).astype(np.int8), wanted
 
 
 class _Writer:
@@ -132,6 +140,8 @@ class _Writer:
         levels = self._options.levels
         if node in self._options.fixed:
             steps, scale = self._options.fixed[node]
+            if smallest is not None and (smallest > scale).any():
+                steps, scale = _coarser(steps, scale, smallest, axis)
             return steps, AffineParameters(scale, np.zeros(scale.shape, np.int8))
         array = weight.const_value.numpy()
         scale = weight_scale(array, axis, levels=levels, smallest=smallest, mse=self._options.mse)

@@ -160,7 +160,7 @@ def _groups(model: ir.Model) -> Iterator[_Group]:
 
 
 def _is_linear(node: ir.Node) -> bool:
-    if node.op_type not in {"MatMul", "Gemm"} or node.attributes.get_int("transA", 0):
+    if node.op_type not in {"MatMul", "Gemm"} or node.attributes.get_int("transA", 0) != 0:
         return False
     source, weight = node.inputs[0], node.inputs[1]
     return (

@@ -20,7 +20,7 @@ from edgekit.compress.quantize.arithmetic import (
 )
 from edgekit.compress.quantize.placement import Placement, QuantizedNode
 from edgekit.compress.quantize.profiles import PlacementProfile
-from edgekit.compress.quantize.qdq import WeightOptions, output_axis
+from edgekit.compress.quantize.qdq import WeightOptions, output_axis, with_shared_scales
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
@@ -51,7 +51,7 @@ def make_switchable(
         name=SWITCHES, type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([len(known)])
     )
     graph.inputs.append(switches)
-    builder = _Builder(graph, ranges, profile, options)
+    builder = _Builder(graph, with_shared_scales(ranges, placement), profile, options)
     for index, chosen in enumerate(known):
         position = add_constant(graph, f"{SWITCHES}_{index}", np.array([index], np.int64))
         switch = builder.node("Gather", [switches, position], f"{SWITCHES}_{index}_value")
@@ -87,7 +87,7 @@ class _Builder:
             name = f"{node.name}_weight"
             rounded = add_constant(self._graph, f"{name}_rounded", self._rounded(chosen))
             node.replace_input_with(chosen.rule.weight, self._where(switch, rounded, weight, name))
-        if chosen.result is not None and not chosen.result.is_graph_output():
+        if chosen.result is not None:
             self._switch_result(chosen.result, switch, f"{node.name}_result")
 
     def _switch_result(self, result: ir.Value, switch: ir.Value, name: str) -> None:
@@ -97,6 +97,11 @@ class _Builder:
         selected.metadata_props["edgekit.original"] = str(result.name)
         for use in uses:
             use.node.replace_input_with(use.idx, selected)
+        for index, output in enumerate(self._graph.outputs):
+            if output is result:
+                selected.type, selected.shape = result.type, result.shape
+                selected.name, result.name = result.name, f"{result.name}_float"
+                self._graph.outputs[index] = selected
 
     def _original(self, value: ir.Value) -> str:
         """The name of the tensor in the float graph that ``value`` stands for."""

@@ -29,9 +29,9 @@ def fewest_float(
     """
     if inside(frozenset()):
         return frozenset(), True
-    enough = _first_enough(ranked, inside, out_of_time)
-    if enough is None:
-        return frozenset(ranked), False
+    enough, held = _first_enough(ranked, inside, out_of_time)
+    if not held:
+        return frozenset(ranked[:enough]), False
     kept = list(ranked[:enough])
     for name in reversed(kept[:-1]):
         if out_of_time():
@@ -46,17 +46,21 @@ def _first_enough(
     ranked: Sequence[str],
     inside: Callable[[frozenset[str]], bool],
     out_of_time: Callable[[], bool],
-) -> int | None:
-    """How many of the first operators suffice; None when time ran out before any number did."""
-    low, high = 0, 1
-    while not inside(frozenset(ranked[:high])):
-        if high >= len(ranked) or out_of_time():
-            return None
+) -> tuple[int, bool]:
+    """How many of the first operators suffice, or how many were tried when no number did."""
+    low, high = 0, min(1, len(ranked))
+    while low < len(ranked):
+        if out_of_time():
+            return low, False
+        if inside(frozenset(ranked[:high])):
+            break
         low, high = high, min(2 * high, len(ranked))
+    else:
+        return low, False
     while high - low > 1 and not out_of_time():
         middle = (low + high) // 2
         if inside(frozenset(ranked[:middle])):
             high = middle
         else:
             low = middle
-    return high
+    return high, True

@@ -22,7 +22,7 @@ class Trial(BaseModel):
         score: the workload's metric; None where it was not evaluated.
         speedup: against the all-int8 artifact, interleaved; None where it was not timed.
         low: lower end of its 95 % interval.
-        note: why it was tried, or what became of it.
+        note: why it was tried; after a colon, what became of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -38,7 +38,8 @@ class Trial(BaseModel):
     @property
     def key(self) -> tuple[str, str, tuple[str, ...], str]:
         """What makes it the same trial when the search is resumed."""
-        return (self.engine, self.kind, tuple(sorted(self.keep_float)), self.note)
+        why, _, _ = self.note.partition(":")
+        return (self.engine, self.kind, tuple(sorted(self.keep_float)), why)
 
 
 class Journal:
@@ -58,8 +59,9 @@ class Journal:
         self.resumed = 0
         if path is None:
             return
-        lines = path.read_text().splitlines() if path.is_file() else []
-        if lines and _header(lines[0]) == fingerprint:
+        # A crash may tear a line inside a character.
+        lines = path.read_text("utf-8", "replace").split("\n") if path.is_file() else [""]
+        if _header(lines[0]) == fingerprint:
             self.trials = [trial for line in lines[1:] if (trial := _parse(line)) is not None]
             self.resumed = len(self.trials)
         self._rewrite(fingerprint)
@@ -72,7 +74,7 @@ class Journal:
         """Write a trial down."""
         self.trials.append(trial)
         if self._path is not None:
-            with self._path.open("a") as file:
+            with self._path.open("a", encoding="utf-8") as file:
                 file.write(trial.model_dump_json() + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -88,7 +90,7 @@ class Journal:
         lines = [json.dumps({"fingerprint": fingerprint})]
         lines += [trial.model_dump_json() for trial in self.trials]
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", "utf-8")
         temporary.replace(self._path)
 
 

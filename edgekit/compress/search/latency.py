@@ -100,4 +100,4 @@ def _depthwise(node: ir.Node) -> bool:
 
 def _weight_shape(node: ir.Node) -> tuple[int, ...]:
     weights = [v for v in node.inputs[1:2] if v is not None and v.const_value is not None]
-    return tuple(int(d) for d in weights[0].const_value.shape) if weights else ()  # type: ignore[union-attr]
+    return tuple(weights[0].const_value.shape.numpy()) if weights else ()  # type: ignore[union-attr]

@@ -4,8 +4,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from edgekit.calibration import Range
 
-from edgekit.compress.quantize.placement import PROFILES, plan
+from edgekit.compress.quantize.placement import PROFILES, plan, shared_ranges
+from edgekit.compress.quantize.ptq import Int8Ptq
+from edgekit.compress.quantize.qdq import with_shared_scales
+from tests.compress.graphs import context, model_of, node, random
 
 
 def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> ir.Model:
@@ -24,7 +28,7 @@ def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> ir.
 
 
 def _planned(model: ir.Model, profile: str) -> list[str]:
-    return [node.node.op_type for node in plan(model, PROFILES[profile])]
+    return [node.node.op_type for node in plan(model, PROFILES[profile]).nodes]
 
 
 SQUARE = np.ones((4, 4), np.float32)
@@ -82,5 +86,93 @@ def test_a_fused_activation_moves_the_quantized_tensor_behind_it() -> None:
     model = onnx.helper.make_model(
         proto, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)]
     )
-    (node,) = plan(ir.from_proto(onnx.shape_inference.infer_shapes(model)), PROFILES["onnxruntime"])
+    inferred = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    (node,) = plan(inferred, PROFILES["onnxruntime"]).nodes
     assert [value.name for value in node.tensors] == ["x", "y"]
+
+
+def _joined() -> ir.Model:
+    """Two convolutions joined by a Concat that moves through two operators into a third."""
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"]),
+        node("Conv", ["x", "w0"], ["b"]),
+        node("Relu", ["b"], ["r"]),
+        node("Concat", ["a", "r"], ["c"], axis=1),
+        node("MaxPool", ["c"], ["p"], kernel_shape=[2, 2]),
+        node("Transpose", ["p"], ["t"], perm=[0, 1, 3, 2]),
+        node("Conv", ["t", "w1"], ["y"]),
+    ]
+    constants = {"w0": random(0, 4, 3, 1, 1), "w1": random(1, 5, 8, 1, 1)}
+    return model_of(nodes, constants, {"x": ["n", 3, 8, 8]})
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_concat_and_what_moves_its_data_have_one_scale(profile: str) -> None:
+    placement = plan(_joined(), PROFILES[profile])
+    assert [chosen.node.op_type for chosen in placement.nodes] == ["Conv", "Conv", "Concat", "Conv"]
+    present = dict.fromkeys(placement.tensors, Range(low=0.0, high=1.0))
+    one = {"onnxruntime": {"a", "r", "c", "t"}}.get(profile, {"a", "r", "t"})
+    assert shared_ranges(placement.shared, present) == [one]
+    present["r"] = Range(low=-5.0, high=0.5)
+    together = with_shared_scales(present, placement)
+    assert {together[name] for name in one} == {Range(low=-5.0, high=1.0)}
+    assert together["x"] == present["x"]
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_shared_tensors_get_equal_scales_in_the_graph(profile: str) -> None:
+    model = _joined()
+    data = [{"x": random(2, 2, 3, 8, 8)}]
+    Int8Ptq(type="int8-ptq").apply(model, context(data, profile))
+    found = {
+        str(n.inputs[0].name): float(n.inputs[1].const_value.numpy())
+        for n in model.graph
+        if n.op_type == "QuantizeLinear"
+    }
+    assert found["a"] == found["r"] == found["t"] != found["x"]
+
+
+def test_a_concat_with_a_float_branch_stays_float() -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Concat", ["a", "x"], ["y"], axis=1),
+    ]
+    model = model_of(nodes, {"w": random(0, 4, 3, 1, 1)}, {"x": ["n", 3, 8, 8]})
+    assert _planned(model, "onnxruntime") == ["Conv"]
+
+
+def test_operators_to_keep_float_are_kept_and_what_joined_them_too() -> None:
+    model = _joined()
+    kept = plan(model, PROFILES["onnxruntime"], {"Conv_0"})
+    assert [chosen.node.name for chosen in kept.nodes] == ["Conv_1", "Conv_6"]
+    assert kept.tensors == {"x", "r", "t", "y"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "gate", "tensors"),
+    [
+        ("onnxruntime", "Sigmoid", {"x", "c", "p", "y"}),
+        ("openvino", "Sigmoid", {"x", "p"}),
+        ("tensorrt-rtx", "Sigmoid", {"x", "p"}),
+        ("openvino", "HardSigmoid", {"x", "p"}),
+    ],
+)
+def test_a_gated_activation_is_fused_where_the_engine_fuses_it(
+    profile: str, gate: str, tensors: set[str]
+) -> None:
+    nodes = [
+        node("Conv", ["x", "w0"], ["c"]),
+        node(gate, ["c"], ["g"]),
+        node("Mul", ["c", "g"], ["p"]),
+        node("Conv", ["p", "w1"], ["y"]),
+    ]
+    constants = {"w0": random(0, 4, 3, 1, 1), "w1": random(1, 5, 4, 1, 1)}
+    model = model_of(nodes, constants, {"x": ["n", 3, 8, 8]})
+    assert plan(model, PROFILES[profile]).tensors == tensors
+
+
+def test_a_stack_of_matrices_stays_float() -> None:
+    model = model_of(
+        [node("MatMul", ["x", "w"], ["y"])], {"w": random(0, 3, 8, 5)}, {"x": ["n", 3, 4, 8]}
+    )
+    assert _planned(model, "onnxruntime") == []

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from edgekit.calibration import MinMaxObserver, collect
+from edgekit.calibration import Calibrator, Estimator
 from onnx_ir.passes import common
 
 from edgekit import runtimes
@@ -19,10 +19,9 @@ from tests.conftest import batches
 def _quantized(onnx_file: Path, profile_name: str) -> ir.Model:
     model = ir.load(onnx_file)
     profile = PROFILES[profile_name]
-    nodes = plan(model, profile)
-    tensors = {str(value.name) for node in nodes for value in node.tensors}
-    table = collect(onnx_file, tensors, batches(), MinMaxObserver, observer_name="min-max")
-    assert insert_qdq(model, nodes, table.ranges, profile) == len(nodes)
+    placement = plan(model, profile)
+    table = Calibrator(batches).table(model, placement.tensors, Estimator(name="min-max"))
+    assert insert_qdq(model, placement, table.ranges, profile) == placement.nodes
     common.RemoveUnusedNodesPass()(model)
     return model
 
@@ -116,7 +115,7 @@ def test_one_pair_serves_all_readers_of_a_tensor(onnx_file: Path) -> None:
 def test_a_tensor_without_a_range_stays_float(onnx_file: Path) -> None:
     model = ir.load(onnx_file)
     profile = PROFILES["openvino"]
-    assert insert_qdq(model, plan(model, profile), {}, profile) == 0
+    assert insert_qdq(model, plan(model, profile), {}, profile) == []
     assert "QuantizeLinear" not in _ops(model)
 
 
@@ -137,9 +136,7 @@ def test_a_quantized_graph_output_keeps_its_name(tmp_path: Path) -> None:
     model = ir.load(tmp_path / "conv.onnx")
     profile = PROFILES["onnxruntime"]
     data = [{"x": np.random.default_rng(1).standard_normal((2, 3, 4, 4)).astype(np.float32)}]
-    table = collect(
-        tmp_path / "conv.onnx", ["x", "y"], data, MinMaxObserver, observer_name="min-max"
-    )
+    table = Calibrator(lambda: data).table(model, ["x", "y"], Estimator(name="min-max"))
     insert_qdq(model, plan(model, profile), table.ranges, profile)
     ir.save(model, tmp_path / "int8.onnx")
     with runtimes.get("onnxruntime").load(tmp_path / "int8.onnx") as session:
