@@ -85,7 +85,9 @@ class _Writer:
         stored = add_constant(self._graph, f"{weight.name}_steps", steps)
         scales = add_constant(self._graph, f"{weight.name}_scales", scale)
         # A zero point is optional, but without one the fusion into a float result does not match.
-        zero = add_constant(self._graph, f"{weight.name}_zero_points", np.zeros_like(scale, np.int8))
+        zero = add_constant(
+            self._graph, f"{weight.name}_zero_points", np.zeros_like(scale, np.int8)
+        )
         for node in weight.nodes:
             source = node.inputs[0]
             assert source is not None
@@ -158,7 +160,7 @@ class _Writer:
 
 def _is_lstm(node: ir.Node) -> bool:
     """An LSTM with constant float32 matrices, time first: the quantized one has no other layout."""
-    if node.op_type != "LSTM" or node.attributes.get_int("layout", 0):
+    if node.op_type != "LSTM" or node.attributes.get_int("layout", 0) != 0:
         return False
     matrices = [value for value in node.inputs[1:3] if value is not None]
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None

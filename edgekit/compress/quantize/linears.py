@@ -110,7 +110,7 @@ def linear_groups(model: ir.Model) -> list[LinearGroup]:
 
 def is_linear(node: ir.Node) -> bool:
     """Whether ``node`` multiplies a computed float32 tensor by a constant matrix."""
-    if node.op_type not in {"MatMul", "Gemm"} or node.attributes.get_int("transA", 0):
+    if node.op_type not in {"MatMul", "Gemm"} or node.attributes.get_int("transA", 0) != 0:
         return False
     source, weight = node.inputs[0], node.inputs[1]
     return (
@@ -137,7 +137,7 @@ def _stored(node: ir.Node) -> Array:
 
 def transposed(node: ir.Node) -> bool:
     """Whether the weight is stored as ``(outputs, inputs)``."""
-    return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
+    return node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0
 
 
 def has_factors(node: ir.Node) -> bool:

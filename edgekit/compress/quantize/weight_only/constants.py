@@ -71,7 +71,7 @@ def tables(model: ir.Model, keep_float: AbstractSet[str]) -> Iterator[Constant]:
             and value.const_value is not None
             and len(value.const_value.shape) == 2
             and value.const_value.size >= _SMALLEST_TABLE
-            and all(_gathers_rows(use) and use.node.name not in keep_float for use in uses)
+            and all(_gathers_rows(*use) and use.node.name not in keep_float for use in uses)
         ):
             yield Constant(value, [use.node for use in uses])
 
@@ -82,7 +82,5 @@ def _has_kernel(node: ir.Node) -> bool:
     return not vector and not has_factors(node) and bool(np.prod(node.inputs[1].shape))  # type: ignore[union-attr,arg-type]
 
 
-def _gathers_rows(use: ir.Usage) -> bool:
-    return (
-        use.node.op_type == "Gather" and use.idx == 0 and use.node.attributes.get_int("axis", 0) == 0
-    )
+def _gathers_rows(node: ir.Node, position: int) -> bool:
+    return node.op_type == "Gather" and position == 0 and node.attributes.get_int("axis", 0) == 0

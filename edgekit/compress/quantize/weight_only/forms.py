@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.compress.quantize.weight_only.grid import GroupedWeight
+from edgekit.compress.quantize.weight_only.grid import Grid, GroupedWeight
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
@@ -22,27 +22,31 @@ __all__ = [
     "gathered_rows",
     "matmul_nbits",
     "nbits_constants",
+    "openvino_grid",
     "pack_nibbles",
     "replace_by_add",
     "replace_outputs",
-    "whole_groups",
 ]
 
-#: What MatMulNBits takes for one group of all inputs, the preferred first. Activations are quantized
-#: in the same groups, so that 256 would cost accuracy.
+_GROUPS = (256, 128, 64, 32, 16)
+#: What MatMulNBits takes for one group of all inputs, the preferred first. Activations are
+#: quantized in the same groups, so that 256 would cost accuracy.
 _BLOCKS = (128, 64, 32, 16)
 _MICROSOFT = "com.microsoft"
 _NIBBLES = {np.dtype(np.int8): ml_dtypes.int4, np.dtype(np.uint8): ml_dtypes.uint4}
 
 
-def whole_groups(inputs: int, group: int) -> int:
-    """The largest group that divides the inputs, since OpenVINO takes no short last group.
+def openvino_grid(grid: Grid, inputs: int) -> Grid:
+    """The grid nearest to the wanted one that OpenVINO computes rightly with.
 
-    0, one group for all inputs, when none of at least 16 is at most ``group``.
+    Its operators take no short last group. Measured with OpenVINO 2026.4 on AVX512-VNNI against
+    float64: groups of 16, 32, 64, 128 and 256 that divide the inputs are right, others (17, 40, 48,
+    100) give silently wrong products, and so do 4 bits with an odd number of inputs. One group of
+    all inputs is right in 8 bits for any number, in 4 bits for multiples of 16.
     """
-    if group == 0 or group >= inputs:
-        return 0
-    return next((size for size in range(group, 15, -1) if inputs % size == 0), 0)
+    rows = next((size for size in _GROUPS if size <= grid.rows and inputs % size == 0), 0)
+    bits = grid.bits if inputs % 16 == 0 else 8
+    return Grid(bits, rows if rows < inputs else 0, grid.symmetric)
 
 
 def pack_nibbles(values: Array) -> Array:
@@ -97,9 +101,7 @@ def matmul_nbits(
         "block_size": _block(weight), "accuracy_level": accuracy,
     }  # fmt: skip
     inputs = [node.inputs[0], *constants]
-    made = ir.node(
-        "MatMulNBits", inputs, attributes, domain=_MICROSOFT, name=f"{node.name}_nbits"
-    )
+    made = ir.node("MatMulNBits", inputs, attributes, domain=_MICROSOFT, name=f"{node.name}_nbits")
     graph.opset_imports.setdefault(_MICROSOFT, 1)
     replace_by_add(graph, node, made)
 
@@ -115,9 +117,7 @@ def replace_by_add(graph: ir.Graph, node: ir.Node, product: ir.Node) -> None:
     _replace(graph, node, nodes)
 
 
-def decompressed(
-    graph: ir.Graph, name: str, weight: GroupedWeight, *, swapped: bool
-) -> ir.Value:
+def decompressed(graph: ir.Graph, name: str, weight: GroupedWeight, *, swapped: bool) -> ir.Value:
     """The real weight, out of a DequantizeLinear that reads the stored integers.
 
     They are stored as ``(outputs, inputs)``, the layout of the kernels, with a Transpose for an

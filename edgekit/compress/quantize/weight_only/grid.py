@@ -43,7 +43,7 @@ class Grid:
     @property
     def highest(self) -> int:
         """The largest integer."""
-        return 2 ** (self.bits - 1) - 1 if self.symmetric else 2**self.bits - 1
+        return (1 << self.bits - 1) - 1 if self.symmetric else (1 << self.bits) - 1
 
     def starts(self, inputs: int) -> range:
         """Where each group begins."""

@@ -11,7 +11,12 @@ import onnx_ir as ir
 from edgekit.calibration import Gram
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.arithmetic import quantize_weight, weight_scale
-from edgekit.compress.quantize.linears import LinearGroup, fold_transposes, has_factors, linear_groups
+from edgekit.compress.quantize.linears import (
+    LinearGroup,
+    fold_transposes,
+    has_factors,
+    linear_groups,
+)
 from edgekit.compress.quantize.quantized import refuse_quantized
 from edgekit.compress.quantize.weight_only import forms
 from edgekit.compress.quantize.weight_only.awq import channel_scale
@@ -20,7 +25,6 @@ from edgekit.compress.quantize.weight_only.gptq import gptq
 from edgekit.compress.quantize.weight_only.grid import Bits, Grid, GroupedWeight
 from edgekit.compress.quantize.weight_only.opset import raise_opset
 from edgekit.compress.quantize.weight_only.rtn import round_to_nearest
-from edgekit.spec import Array
 
 __all__ = ["WeightOnly"]
 
@@ -89,9 +93,10 @@ class WeightOnly(GraphPass):
 
     def grid(self, inputs: int, context: GraphContext) -> Grid:
         """The grid of a layer with that many inputs."""
+        grid = Grid(self.bits, self.group if self.group < inputs else 0, self.symmetric)
         if context.profile.weight_only == "dequantize":
-            return Grid(self.bits, forms.whole_groups(inputs, self.group), self.symmetric)
-        return Grid(self.bits, self.group if self.group < inputs else 0, self.symmetric)
+            return forms.openvino_grid(grid, inputs)
+        return grid
 
     def _quantized(
         self, model: ir.Model, weights: Sequence[Constant], context: GraphContext
@@ -119,7 +124,10 @@ class WeightOnly(GraphPass):
             grams = {str(group.source.name): Gram(len(group.weights[0])) for group in batch}
             context.calibrator.observe(model, grams, _SAMPLES)
             for group in batch:
-                gram, grid = grams[str(group.source.name)], self.grid(len(group.weights[0]), context)
+                gram, grid = (
+                    grams[str(group.source.name)],
+                    self.grid(len(group.weights[0]), context),
+                )
                 found = channel_scale(group.weights, gram, grid, least_gain=_LEAST_GAIN)
                 if found is not None:
                     group.scale_by(model.graph, found[0])
