@@ -84,16 +84,12 @@ class _Writer:
         steps, scale = self._steps(weight.array)
         stored = add_constant(self._graph, f"{weight.name}_steps", steps)
         scales = add_constant(self._graph, f"{weight.name}_scales", scale)
-        # A zero point is optional, but without one the fusion into a float result does not match.
-        zero = add_constant(
-            self._graph, f"{weight.name}_zero_points", np.zeros_like(scale, np.int8)
-        )
         for node in weight.nodes:
             source = node.inputs[0]
             assert source is not None
             rows, row_scale, row_zero = self._dynamic(source)
             name = str(node.name)
-            inputs = [rows, stored, row_zero, zero]
+            inputs = [rows, stored, row_zero]
             total = self._add("MatMulInteger", inputs, f"{name}_integer")
             real = self._add("Cast", [total], f"{name}_total", {"to": int(ir.DataType.FLOAT)})
             factor = self._add("Mul", [row_scale, scales], f"{name}_factor")
