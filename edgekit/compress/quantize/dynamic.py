@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.arithmetic import quantize_weight, weight_scale
+from edgekit.compress.quantize.constant_value import constant_value
 from edgekit.compress.quantize.linears import fold_transposes
 from edgekit.compress.quantize.quantized import refuse_quantized
 from edgekit.compress.quantize.weight_only import forms
@@ -102,10 +103,8 @@ class _Writer:
         inputs = [*node.inputs, *[None] * (8 - len(node.inputs))]
         parameters: list[ir.Value] = []
         for position in (1, 2):
-            value = inputs[position]
-            assert value is not None
-            assert value.const_value is not None
-            rows = value.const_value.numpy()
+            rows = constant_value(inputs[position])
+            assert rows is not None
             pairs = [self._steps(np.ascontiguousarray(one.T)) for one in rows]
             name = f"{node.name}_{'wr'[position - 1]}"
             inputs[position] = self._constant(f"{name}_steps", [steps for steps, _ in pairs])
@@ -158,8 +157,7 @@ def _is_lstm(node: ir.Node) -> bool:
     """An LSTM with constant float32 matrices, time first: the quantized one has no other layout."""
     if node.op_type != "LSTM" or node.attributes.get_int("layout", 0) != 0:
         return False
-    matrices = [value for value in node.inputs[1:3] if value is not None]
-    peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
-    return not peepholes and all(
-        v.const_value is not None and v.dtype == ir.DataType.FLOAT for v in matrices
-    )
+    if len(node.inputs) > 7 and node.inputs[7] is not None:
+        return False  # peepholes
+    float32 = all(v is not None and v.dtype == ir.DataType.FLOAT for v in node.inputs[1:3])
+    return float32 and all(constant_value(value) is not None for value in node.inputs[1:3])
