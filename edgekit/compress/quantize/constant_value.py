@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx.reference
 import onnx_ir as ir
 
@@ -28,5 +29,6 @@ def constant_value(value: ir.Value | None) -> Array | None:
     arrays = {str(one.name): constant_value(one) for one in node.inputs if one is not None}
     if any(array is None for array in arrays.values()):
         return None
-    made: Array = onnx.reference.ReferenceEvaluator(ir.to_proto(node)).run(None, arrays)[0]
-    return made
+    evaluator = onnx.reference.ReferenceEvaluator(ir.to_proto(node))
+    (made,) = evaluator.run(None, arrays)
+    return np.asarray(made)
