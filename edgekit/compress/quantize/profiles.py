@@ -54,6 +54,8 @@ class PlacementProfile:
         weight_only: the form of compressed weights that the engine decompresses itself:
             ``matmul-nbits`` (ONNX Runtime's contrib operator) or ``dequantize`` (a blocked
             DequantizeLinear that is folded into the kernel).
+        dynamic: how activations are quantized while it runs: by ``operators`` of the graph, by the
+            ``engine`` itself where weights are compressed, or not at all.
         half_form: how the engine is told to compute in half precision: ``typed`` by the element
             types of the graph, ``hint`` by a property of the artifact, ``storage`` not at all:
             weights are stored in half and widened while the model loads.
@@ -68,6 +70,7 @@ class PlacementProfile:
     stays_float: Mapping[str, str]
     bias: Literal["int32", "float"]
     weight_only: Literal["matmul-nbits", "dequantize"]
+    dynamic: Literal["operators", "engine"] | None
     half_form: Literal["typed", "hint", "storage"]
     half: tuple[Literal["fp16", "bf16"], ...]
 
@@ -108,6 +111,7 @@ _ONNXRUNTIME = PlacementProfile(
     stays_float=_STAYS_FLOAT,
     bias="int32",
     weight_only="matmul-nbits",
+    dynamic="operators",
     half_form="storage",
     half=("fp16",),
 )
@@ -136,6 +140,7 @@ _OPENVINO = PlacementProfile(
     stays_float=_STAYS_FLOAT,
     bias="float",
     weight_only="dequantize",
+    dynamic="engine",
     half_form="hint",
     half=("bf16", "fp16"),
 )
@@ -147,6 +152,7 @@ _TENSORRT = replace(
     name="tensorrt-rtx",
     activation="symmetric",
     fused=frozenset({"Relu", "Clip", "Sigmoid", "SiLU"}),
+    dynamic=None,
     half_form="typed",
     half=("fp16", "bf16"),
 )

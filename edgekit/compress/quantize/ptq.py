@@ -15,6 +15,7 @@ from edgekit.compress.quantize.bias_correction import correct_biases
 from edgekit.compress.quantize.learned import apply_learned
 from edgekit.compress.quantize.placement import Placement, plan
 from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq
+from edgekit.compress.quantize.quantized import refuse_quantized
 from edgekit.compress.quantize.switchable import make_switchable
 from edgekit.errors import CompressError
 
@@ -84,7 +85,7 @@ class Int8Ptq(GraphPass):
         )
 
     def _prepare(self, model: ir.Model, context: GraphContext) -> _Prepared:
-        _refuse_quantized(model)
+        refuse_quantized(model)
         if context.learned and context.target.saturates:
             raise CompressError(
                 f"training learnt the full int8 range, which {context.target.name} cannot add up",
@@ -115,21 +116,3 @@ class _Prepared:
     ranges: dict[str, Range]
     options: WeightOptions
     table: CalibrationTable
-
-
-def _refuse_quantized(model: ir.Model) -> None:
-    found = next((n for n in model.graph if n.op_type in _QUANTIZED_OPS), None)
-    if found is not None:
-        raise CompressError(
-            f"is quantized already: it has {found.op_type} operators",
-            where=f"operator {found.name!r}",
-            fix="Start from the float model, or use the recipe fp32 to export it as it is",
-        )
-
-
-_QUANTIZED_OPS = frozenset(
-    {
-        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
-        "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulNBits",
-    }
-)  # fmt: skip

@@ -7,8 +7,7 @@ Accurate and Efficient Post-Training Quantization for Large Language Models", 20
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,8 +22,7 @@ from edgekit.compress.quantize.arithmetic import (
     quantize_weight,
     weight_scale,
 )
-from edgekit.exporters.attention import attended_projection
-from edgekit.exporters.graph import add_constant
+from edgekit.compress.quantize.linears import linear_groups
 from edgekit.spec import Array
 
 __all__ = ["SmoothQuant"]
@@ -54,7 +52,7 @@ class SmoothQuant(GraphPass):
     least_gain: float = 2.0
 
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
-        groups = list(_groups(model))
+        groups = linear_groups(model)
         if len(groups) <= sum(node.op_type == "Conv" for node in model.graph):
             # A CNN with a linear head has no transformer's outliers; leave its data alone.
             return PassReport(self.type, 0, len(groups))
@@ -84,104 +82,6 @@ class SmoothQuant(GraphPass):
         best = int(np.argmin(errors))
         gain = before / max(errors[best], 1e-30)
         return (*tried[best], gain) if gain > _FREE_GAIN else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The linear operators that read one tensor.
-
-    Attributes:
-        source: the tensor.
-        nodes: MatMul and Gemm operators with constant weights that read it.
-    """
-
-    source: ir.Value
-    nodes: list[ir.Node]
-
-    @property
-    def weights(self) -> list[Array]:
-        """Each weight as ``(inputs, outputs)``, float32."""
-        return [_weight(node).T if _transposed(node) else _weight(node) for node in self.nodes]
-
-    def scale_by(self, graph: ir.Graph, divisor: Array) -> None:
-        """Divide the tensor and multiply the weights by ``divisor``, per channel."""
-        for node in self.nodes:
-            factor = divisor[None, :] if _transposed(node) else divisor[:, None]
-            name = f"{node.inputs[1].name}_smooth_{node.name}"  # type: ignore[union-attr]
-            node.replace_input_with(1, add_constant(graph, name, _weight(node) * factor))
-        places = self.absorbing()
-        for node, position in places:
-            value = node.inputs[position]
-            assert value is not None
-            assert value.const_value is not None
-            scaled = (value.const_value.numpy() / divisor).astype(np.float32)
-            node.replace_input_with(position, add_constant(graph, f"{value.name}_smooth", scaled))
-        if not places:
-            self._insert(graph, divisor)
-
-    def absorbing(self) -> list[tuple[ir.Node, int]]:
-        """The constants whose last axis can be divided instead of the tensor, if there are such.
-
-        They are the weights of the LayerNormalization that makes the tensor, or those of the values
-        that attention averages into it; in either case nobody else may read the tensor.
-        """
-        others = {use.node for use in self.source.uses()} - set(self.nodes)
-        norm = self.source.producer()
-        if norm is None or others or self.source.is_graph_output():
-            return []
-        projection = attended_projection(self.source)
-        if projection is not None:
-            return [(projection.product, 1), (projection.add, projection.position)]
-        if norm.op_type != "LayerNormalization":
-            return []
-        constants = [value for value in norm.inputs[1:] if value is not None]
-        if len(constants) != len(norm.inputs) - 1 or any(v.const_value is None for v in constants):
-            return []
-        return [(norm, position) for position in range(1, len(norm.inputs))]
-
-    def _insert(self, graph: ir.Graph, divisor: Array) -> None:
-        name = f"{self.source.name}_smooth"
-        factor = add_constant(graph, f"{name}_factor", (1.0 / divisor).astype(np.float32))
-        node = ir.node("Mul", [self.source, factor], name=f"Mul_{name}")
-        node.outputs[0].name = name
-        node.outputs[0].type, node.outputs[0].shape = self.source.type, self.source.shape
-        graph.insert_before(self.nodes[0], node)
-        for linear in self.nodes:
-            linear.replace_input_with(0, node.outputs[0])
-
-
-def _groups(model: ir.Model) -> Iterator[_Group]:
-    readers: dict[ir.Value, list[ir.Node]] = {}
-    for node in model.graph:
-        if _is_linear(node) and node.inputs[0] is not None:
-            readers.setdefault(node.inputs[0], []).append(node)
-    for source, nodes in readers.items():
-        yield _Group(source, nodes)
-
-
-def _is_linear(node: ir.Node) -> bool:
-    if node.op_type not in {"MatMul", "Gemm"} or node.attributes.get_int("transA", 0) != 0:
-        return False
-    source, weight = node.inputs[0], node.inputs[1]
-    return (
-        source is not None
-        and source.const_value is None
-        and source.dtype == ir.DataType.FLOAT
-        and weight is not None
-        and weight.const_value is not None
-        and len(weight.const_value.shape) == 2
-    )
-
-
-def _weight(node: ir.Node) -> Array:
-    value = node.inputs[1]
-    assert value is not None
-    assert value.const_value is not None
-    return value.const_value.numpy()
-
-
-def _transposed(node: ir.Node) -> bool:
-    return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
 
 
 def _divisor(largest: Array, weights: Sequence[Array], alpha: float) -> Array:
