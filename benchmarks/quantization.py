@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import torch
-from edgekit.exporters.torch_onnx import quiet
+from edgekit.exporters.torch_onnx import export_onnx
 from edgekit.runtimes import Session, SessionOptions
 from quantization_models import MODELS, Model
 
@@ -178,24 +178,16 @@ def measure(name: str, model: Model, peers: str, recipe: str, folder: Path) -> R
 
 
 def plain_export(workload: Workload, folder: Path) -> Path:
-    """What a user of the peers starts from."""
+    """What a user of the peers starts from: ``torch.onnx.export``, with its name clashes mended."""
     assert isinstance(workload.model, torch.nn.Module)
-    path = folder / "plain.onnx"
-    with quiet():
-        torch.onnx.export(
-            workload.model,
-            tuple(torch.as_tensor(value) for value in workload.example_inputs.values()),
-            path,
-            input_names=list(workload.example_inputs),
-            output_names=list(workload.output_names),
-            dynamic_shapes=tuple(
-                dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in workload.dynamic.values()
-            ),
-            opset_version=20,
-            dynamo=True,
-            external_data=False,
-        )
-    return path
+    return export_onnx(
+        workload.model,
+        {name: torch.as_tensor(value) for name, value in workload.example_inputs.items()},
+        folder / "plain.onnx",
+        dynamic=workload.dynamic,
+        output_names=workload.output_names,
+        opset=20,
+    )
 
 
 def chosen(bundle: Bundle) -> list:  # type: ignore[type-arg]

@@ -10,7 +10,7 @@ from edgekit.exporters.attention import simplify_attention
 from edgekit.exporters.fold_batch_norm import fold_batch_norm
 from edgekit.exporters.fold_constants import fold_constants
 from edgekit.exporters.recurrent import simplify_recurrent
-from edgekit.exporters.static_shapes import static_reshapes
+from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, ModelReferenceError
@@ -51,7 +51,7 @@ def prepare_onnx(source: Path, target: Path) -> Path:
     common.ShapeInferencePass()(model)
     simplify_attention(model.graph)
     common.RemoveUnusedNodesPass()(model)  # what the first round left unread hides the scale
-    for simplify in (simplify_attention, simplify_recurrent, static_reshapes):
+    for simplify in (simplify_attention, simplify_recurrent, static_reshapes, plain_pooling):
         simplify(model.graph)
     common.RemoveUnusedNodesPass()(model)
     ir.save(model, target)

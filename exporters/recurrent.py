@@ -23,6 +23,8 @@ def simplify_recurrent(graph: ir.Graph) -> int:
         found += _drop_zero_states(node)
         found += _squeeze_directions(graph, node)
         found += _gather_before_transpose(graph, node)
+    for node in list(graph):
+        found += _last_state(graph, node)
     return found
 
 
@@ -83,6 +85,36 @@ def _gather_before_transpose(graph: ir.Graph, node: ir.Node) -> bool:
     gather.outputs[0].type, gather.outputs[0].shape = result.type, result.shape
     graph.insert_before(node, gather)
     return _bypass(result, gather.outputs[0])
+
+
+def _last_state(graph: ir.Graph, node: ir.Node) -> bool:
+    """The last step of all outputs is what a forward operator also returns as its last state."""
+    if node.op_type != "Gather" or node.inputs[0] is None or node.attributes.get_int("axis", 0):
+        return False
+    index, squeeze = node.inputs[1], node.inputs[0].producer()
+    last = index is not None and index.const_value is not None and index.const_value.numpy() == -1
+    if not np.all(last) or squeeze is None or squeeze.op_type != "Squeeze":
+        return False
+    source = squeeze.inputs[0]
+    recurrent = source.producer() if source is not None else None
+    if recurrent is None or recurrent.op_type not in _STATES or source is not recurrent.outputs[0]:
+        return False
+    padded = len(recurrent.inputs) > 4 and recurrent.inputs[4] is not None
+    if padded or recurrent.attributes.get_string("direction", "forward") != "forward":
+        return False
+    result, shape = node.outputs[0], source.shape
+    recurrent.resize_outputs(max(len(recurrent.outputs), 2))
+    state = recurrent.outputs[1]
+    if shape is None or (state.name and state.uses()):
+        return False
+    state.name = state.name or f"{recurrent.name}_last_state"
+    state.type, state.shape = result.type, ir.Shape(shape[1:])
+    axes = add_constant(graph, f"{result.name}_axes", np.array([0], np.int64))
+    first = ir.node("Squeeze", [state, axes], name=f"{node.name}_state")
+    first.outputs[0].name = f"{result.name}_state"
+    first.outputs[0].type, first.outputs[0].shape = result.type, result.shape
+    graph.insert_before(node, first)
+    return _bypass(result, first.outputs[0])
 
 
 def _bypass(old: ir.Value, new: ir.Value) -> bool:

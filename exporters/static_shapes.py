@@ -6,7 +6,35 @@ import numpy as np
 import onnx_ir as ir
 from edgekit.exporters.graph import add_constant
 
-__all__ = ["static_reshapes"]
+__all__ = ["plain_pooling", "static_reshapes"]
+
+
+def plain_pooling(graph: ir.Graph) -> int:
+    """Write the mean over the last two axes of a 4-D tensor as GlobalAveragePool.
+
+    Engines have integer kernels for the one and not for the other.
+
+    Returns:
+        How many were replaced.
+    """
+    replaced = 0
+    for node in list(graph):
+        source = node.inputs[0] if node.op_type == "ReduceMean" else None
+        if source is None or source.shape is None or len(source.shape) != 4:
+            continue
+        axes = node.inputs[1] if len(node.inputs) > 1 else None
+        chosen = axes.const_value.numpy() if axes is not None and axes.const_value else []
+        kept = node.attributes.get_int("keepdims", 1) == 1
+        result = node.outputs[0]
+        if sorted(axis % 4 for axis in chosen) != [2, 3] or not kept or result.is_graph_output():
+            continue
+        pool = ir.node("GlobalAveragePool", [source], name=f"{node.name}_pool")
+        new = pool.outputs[0]
+        new.name, new.type, new.shape = f"{result.name}_pool", result.type, result.shape
+        graph.insert_before(node, pool)
+        ir.convenience.replace_all_uses_with(result, new)
+        replaced += 1
+    return replaced
 
 
 def static_reshapes(graph: ir.Graph) -> int:

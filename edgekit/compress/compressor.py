@@ -142,7 +142,8 @@ class Compressor:
         """The half precision that float operators beside int8 ones gain from, if any."""
         profile = PROFILES[engine]
         takes = profile.half_form == "hint" and "bf16" in profile.half
-        return "bf16" if takes and self._target.bf16 and "int8" in self.precision else None
+        static = any(isinstance(step, Int8Ptq) for step in self._passes)
+        return "bf16" if takes and self._target.bf16 and static else None
 
     def _common(self) -> ir.Model:
         """The float graph after the passes that are the same for every engine."""

@@ -103,6 +103,7 @@ _ONNXRUNTIME = PlacementProfile(
             "MatMul": OpRule(activations=(0,), weight=1),
             "Add": OpRule(activations=(0, 1), output=True, joins=True),
             "Concat": OpRule(activations="all", output=True, joins=True, shares_scale=True),
+            "GlobalAveragePool": OpRule(activations=(0,), output=True, joins=True),
         }
     ),
     activation="asymmetric",
@@ -130,6 +131,7 @@ _OPENVINO = PlacementProfile(
             "MatMul": OpRule(activations=(0,), weight=1),
             "Add": OpRule(activations=(0, 1), joins=True),
             "Concat": OpRule(activations="all", joins=True, shares_scale=True),
+            "GlobalAveragePool": OpRule(activations=(0,), joins=True),
         }
     ),
     activation="asymmetric",

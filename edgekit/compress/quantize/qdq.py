@@ -75,6 +75,8 @@ def insert_qdq(
     for chosen in known:
         writer.quantize_activations(chosen)
     model.graph.sort()
+    if not any(rule.output for rule in profile.ops.values()):
+        _quantize_before_moving(model.graph, profile)
     return known
 
 
@@ -85,6 +87,28 @@ def with_shared_scales(ranges: Mapping[str, Range], placement: Placement) -> dic
         together = reduce(Range.union, (ranges[name] for name in sorted(group)))
         shared |= dict.fromkeys(group, together)
     return shared
+
+
+def _quantize_before_moving(graph: ir.Graph, profile: PlacementProfile) -> None:
+    """Let pooling and reshaping move int8: put the Q/DQ pair behind them in front of them.
+
+    Both sides have one scale, so nothing changes but the time. Engines that want the results of
+    operators quantized have a pair on either side already.
+    """
+    for node in reversed(list(graph)):
+        source, moved = node.inputs[0] if node.inputs else None, node.outputs[0]
+        users = moved.consumers()
+        if node.op_type not in profile.transparent or source is None or moved.is_graph_output():
+            continue
+        if len(users) != 1 or users[0].op_type != "QuantizeLinear" or source.producer() is None:
+            continue
+        pair = users[0].outputs[0].consumers()[0].outputs[0]
+        if pair.is_graph_output():
+            continue
+        ir.convenience.replace_all_uses_with(pair, moved)
+        users[0].replace_input_with(0, source)
+        node.replace_input_with(0, pair)
+    graph.sort()
 
 
 def output_axis(node: ir.Node, rank: int) -> int:

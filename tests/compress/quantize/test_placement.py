@@ -129,7 +129,8 @@ def test_shared_tensors_get_equal_scales_in_the_graph(profile: str) -> None:
         for n in model.graph
         if n.op_type == "QuantizeLinear"
     }
-    assert found["a"] == found["r"] == found["t"] != found["x"]
+    moved = "t" if profile == "onnxruntime" else "c"  # others quantize before they move
+    assert found["a"] == found["r"] == found[moved] != found["x"]
 
 
 def test_a_concat_with_a_float_branch_stays_float() -> None:
