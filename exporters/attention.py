@@ -243,6 +243,9 @@ def _match(node: ir.Node) -> _Heads | None:
     if query is None or key is None or value is None or not query[1] == key[1] == value[1]:
         return None
     joins, split = node.outputs[0], value[0].shape
+    batches = [shape[:1] for one in (query, key, value) if (shape := one[0].shape) is not None]
+    if not all(_same_dims(batches[0], other) for other in batches):  # a product would widen them
+        return None
     if joins.shape is None or split is None or not _same_dims(joins.shape[2:], split[2:]):
         return None
     if joins.dtype != ir.DataType.FLOAT:  # the kernel knows no other type on the CPU

@@ -236,15 +236,16 @@ class Cross(nn.Module):
         return y.transpose(1, 2).flatten(2) + x
 
 
-def test_cross_attention_over_another_length_computes_the_same(tmp_path: Path) -> None:
+def test_cross_attention_over_another_length_is_fused_and_computes_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     examples = {"x": torch.randn(2, 5, WIDTH), "other": torch.randn(2, 7, WIDTH)}
     source, prepared = exported(Cross(), examples, tmp_path)
-    model, _ = _fused(prepared)
+    model, found = _fused(prepared)
+    assert found == 1
     assert_same(source, model, [{name: x.numpy() for name, x in examples.items()}])
 
 
-def _by_hand(joined: list[int], *, dtype: type = np.float32) -> ir.Model:
+def _by_hand(joined: list[int], *, queries: int = 2) -> ir.Model:
     """Attention without projections whose heads are joined into ``joined``."""
     nodes = [
         *(node("Reshape", [name, "split"], [f"{name}4"]) for name in "qkv"),
@@ -259,7 +260,8 @@ def _by_hand(joined: list[int], *, dtype: type = np.float32) -> ir.Model:
         node("Relu", ["joined"], ["y"]),
     ]
     constants = {"split": np.array([0, 0, HEADS, -1]), "join": np.array(joined)}
-    return model_of(nodes, constants, {name: [2, 5, WIDTH] for name in "qkv"})
+    inputs = {"q": [queries, 5, WIDTH], "k": [2, 5, WIDTH], "v": [2, 5, WIDTH]}
+    return model_of(nodes, constants, inputs)
 
 
 def test_heads_that_are_not_joined_into_channels_are_not_fused() -> None:
@@ -268,7 +270,11 @@ def test_heads_that_are_not_joined_into_channels_are_not_fused() -> None:
     assert fuse_attention(_by_hand([0, 0, WIDTH])) == 1
 
 
-def test_weights_that_are_read_elsewhere_stay(tmp_path: Path) -> None:
+def test_queries_that_all_samples_share_are_not_fused() -> None:
+    assert fuse_attention(_by_hand([0, 0, WIDTH], queries=1)) == 0
+
+
+def test_weights_that_are_read_elsewhere_stay() -> None:
     model = _by_hand([0, 0, WIDTH])
     scores = next(value for n in model.graph for value in n.outputs if value.name == "p")
     model.graph.outputs.append(scores)
@@ -318,7 +324,6 @@ class _Bert(nn.Module):
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
 
 
-@pytest.mark.slow
 def test_a_small_bert_is_fused_and_computes_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     ids = torch.randint(0, 50, (2, 6))
@@ -352,7 +357,6 @@ class _Vit(nn.Module):
         return self.encoder(pixel_values=image)[0]
 
 
-@pytest.mark.slow
 def test_a_small_vit_is_fused_and_computes_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     examples = {"image": torch.randn(2, 3, 16, 16)}
