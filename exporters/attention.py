@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +13,8 @@ from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
 __all__ = ["Projection", "attended_projection", "fuse_attention", "simplify_attention"]
+
+_Dims: TypeAlias = ir.Shape | Sequence[int | ir.SymbolicDim]
 
 _SPLIT_HEADS = (0, 2, 1, 3)
 _SPLIT_HEADS_KEY = (0, 2, 3, 1)
@@ -69,7 +71,7 @@ def _drop_open_mask(_: ir.Graph, node: ir.Node) -> bool:
             continue
         expand = _producer(mask.inputs[0], "Expand")
         allowed = _array(expand.inputs[0] if expand is not None else mask.inputs[0])
-        same = node.outputs[0].shape is not None and node.outputs[0].shape == other.shape
+        same = _same_dims(node.outputs[0].shape, other.shape)
         if allowed is not None and allowed.dtype == bool and allowed.all() and same:
             return _bypass(node, other)
     return False
@@ -84,8 +86,11 @@ def _plain_key_transpose(graph: ir.Graph, node: ir.Node) -> bool:
     source, result = first.inputs[0], node.outputs[0]
     if source is None or source.shape is None or result.shape is None or len(source.shape) != 4:
         return False
-    wanted = (source.shape[0], source.shape[1], source.shape[3], source.shape[2])
-    if tuple(result.shape) != wanted or result.is_graph_output():
+    wanted = [source.shape[axis] for axis in (0, 1, 3, 2)]
+    moved = inner.outputs[0].shape
+    if not _same_dims(result.shape, wanted) or result.is_graph_output():
+        return False
+    if moved is None or not _same_dims(moved[1:], wanted[2:]):  # the heads were cut elsewhere
         return False
     before = _producer(source, "Transpose")
     perm: Sequence[int] = (0, 1, 3, 2)
@@ -104,6 +109,8 @@ def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
     reader = node.outputs[0].consumers()
     if factor is None or len(reader) != 1 or reader[0].op_type != "MatMul":
         return False
+    if node.outputs[0].is_graph_output():  # it stays, and would scale a second time
+        return False
     linear = _projection(node.inputs[0])
     if linear is None:
         return False
@@ -113,7 +120,7 @@ def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
     assert bias is not None
     for target, position, array in ((product, 1, weight), (add, bias_position, bias)):
         name = f"{target.inputs[position].name}_scaled_{node.name}"  # type: ignore[union-attr]
-        scaled = add_constant(graph, name, (array * np.float32(factor)).astype(array.dtype))
+        scaled = add_constant(graph, name, (array * factor).astype(array.dtype))
         target.replace_input_with(position, scaled)
     assert node.inputs[0] is not None
     return _bypass(node, node.inputs[0])
@@ -226,7 +233,7 @@ def _match(node: ir.Node) -> _Heads | None:
         which = 0 if _producer(added.inputs[0], "MatMul") is not None else 1
         scores, mask = added.inputs[which], added.inputs[1 - which]
     inner = _producer(scores, "MatMul")
-    if inner is None or node.outputs[0].is_graph_output():
+    if inner is None or node.outputs[0].is_graph_output() or not _fits(mask, inner.outputs[0]):
         return None
     query, key, value = (
         _heads(inner.inputs[0], _SPLIT_HEADS),
@@ -235,7 +242,35 @@ def _match(node: ir.Node) -> _Heads | None:
     )
     if query is None or key is None or value is None or not query[1] == key[1] == value[1]:
         return None
+    joins, split = node.outputs[0], value[0].shape
+    batches = [shape[:1] for one in (query, key, value) if (shape := one[0].shape) is not None]
+    if not all(_same_dims(batches[0], other) for other in batches):  # a product would widen them
+        return None
+    if joins.shape is None or split is None or not _same_dims(joins.shape[2:], split[2:]):
+        return None
+    if joins.dtype != ir.DataType.FLOAT:  # the kernel knows no other type on the CPU
+        return None
     return _Heads(query[0], key[0], value[0], mask, query[1], node.outputs[0])
+
+
+def _fits(mask: ir.Value | None, scores: ir.Value) -> bool:
+    """Whether MultiHeadAttention takes the mask, which may only be widened over batch and heads."""
+    if mask is None:
+        return True
+    if mask.shape is None or scores.shape is None or len(mask.shape) != 4:
+        return False
+    wide = all(mask.shape[a] == 1 or _same_dims([mask.shape[a]], [scores.shape[a]]) for a in (0, 1))
+    return wide and _same_dims(mask.shape[2:], scores.shape[2:])
+
+
+def _same_dims(one: _Dims | None, other: _Dims | None) -> bool:
+    """Whether both are known and equal; two unknown dimensions are not."""
+    if one is None or other is None or len(one) != len(other):
+        return False
+    return all(
+        a == b and (isinstance(a, int) or a.value is not None)
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value, int] | None:
@@ -245,6 +280,8 @@ def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value, int
         return None
     shape = split.outputs[0].shape
     if shape is None or len(shape) != 4 or len(split.inputs[0].shape) != 3:
+        return None
+    if not _same_dims(shape[:2], split.inputs[0].shape[:2]):
         return None
     return (split.inputs[0], shape[2]) if isinstance(shape[2], int) else None
 
@@ -269,8 +306,9 @@ def _array(value: ir.Value | None) -> Array | None:
 
 
 def _scalar(value: ir.Value | None) -> float | None:
+    """A constant of one element that widens nothing it is combined with."""
     array = _array(value)
-    return float(array) if array is not None and array.ndim == 0 else None
+    return float(array.item()) if array is not None and array.shape in {(), (1,)} else None
 
 
 def _bypass(node: ir.Node, value: ir.Value) -> bool:

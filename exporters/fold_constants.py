@@ -8,6 +8,8 @@ import onnx_ir as ir
 from edgekit.exporters.graph import add_constant
 from onnx.reference import ReferenceEvaluator
 
+from edgekit.spec import Array
+
 __all__ = ["fold_constants"]
 
 #: Operators that only move or select data: folding them changes no rounding.
@@ -43,24 +45,24 @@ def fold_constants(graph: ir.Graph) -> int:
     return folded
 
 
-def _computed(node: ir.Node, graph: ir.Graph) -> np.ndarray:  # type: ignore[type-arg]
+def _computed(node: ir.Node, graph: ir.Graph) -> Array:
     """The result of one operator with constant inputs."""
     proto = ir.to_proto(node)
-    names = [name for name in proto.input if name]
-    arrays = {
+    arrays: dict[str, Array] = {
         str(v.name): v.const_value.numpy() for v in node.inputs if v is not None and v.const_value
     }
     made = onnx.helper.make_graph(
         [proto],
         "folding",
-        [onnx.helper.make_tensor_value_info(n, _kind(arrays[n]), arrays[n].shape) for n in names],
+        [onnx.helper.make_tensor_value_info(n, _kind(a), a.shape) for n, a in arrays.items()],
         [onnx.helper.make_empty_tensor_value_info(proto.output[0])],
     )
     opset = onnx.helper.make_opsetid("", graph.opset_imports.get("", 20))
     model = onnx.helper.make_model(made, opset_imports=[opset])
-    result = ReferenceEvaluator(model).run(None, arrays)[0]  # type: ignore[arg-type]
-    return np.asarray(result)
+    results = ReferenceEvaluator(model).run(None, arrays)
+    assert isinstance(results, list)
+    return np.asarray(results[0])
 
 
-def _kind(array: np.ndarray) -> int:  # type: ignore[type-arg]
+def _kind(array: Array) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))

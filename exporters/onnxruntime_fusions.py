@@ -6,6 +6,8 @@ import onnx_ir as ir
 
 __all__ = ["fuse_integer_products", "keep_norms_apart"]
 
+_BYTES = {ir.DataType.INT8, ir.DataType.UINT8}
+
 
 def fuse_integer_products(model: ir.Model) -> int:
     """Write a quantized MatMul and the bias behind it as ``com.microsoft.MatMulIntegerToFloat``.
@@ -23,7 +25,7 @@ def fuse_integer_products(model: ir.Model) -> int:
             continue
         users = node.outputs[0].consumers()
         added = users[0] if len(users) == 1 and users[0].op_type == "Add" else None
-        bias = _bias(added, node.outputs[0]) if added is not None else None
+        bias = _bias(added, node) if added is not None else None
         last = added if added is not None and bias is not None else node
         old = last.outputs[0]
         if old.is_graph_output():
@@ -36,7 +38,7 @@ def fuse_integer_products(model: ir.Model) -> int:
         )
         new = product.outputs[0]
         new.name, new.type, new.shape = f"{old.name}_integer", old.type, old.shape
-        model.graph.insert_before(node, product)
+        model.graph.insert_before(last, product)
         ir.convenience.replace_all_uses_with(old, new)
         fused += 1
     if fused:
@@ -57,17 +59,24 @@ def _integer_product(node: ir.Node) -> list[ir.Value | None] | None:
     if steps is None or weight is None or weight.const_value is None or len(left.inputs) != 3:
         return None
     per_column = right.attributes.get_int("axis", 1) == 1 and len(weight.const_value.shape) == 2
-    per_tensor = scale is not None and scale.shape is not None and len(scale.shape) == 0
-    if not per_column or not per_tensor or right.attributes.get_int("block_size", 0):
+    if scale is None:
         return None
-    return [steps, weight, left.inputs[1], right.inputs[1], left.inputs[2], right.inputs[2]]
+    per_tensor = scale.shape is not None and len(scale.shape) == 0
+    if not per_column or not per_tensor or right.attributes.get_int("block_size", 0) != 0:
+        return None
+    if not {steps.dtype, weight.const_value.dtype} <= _BYTES or scale.dtype != ir.DataType.FLOAT:
+        return None
+    zero = right.inputs[2] if len(right.inputs) == 3 else None
+    return [steps, weight, scale, right.inputs[1], left.inputs[2], zero]
 
 
-def _bias(added: ir.Node, product: ir.Value) -> ir.Value | None:
-    """The constant vector that ``added`` adds to ``product``."""
-    other = added.inputs[1] if added.inputs[0] is product else added.inputs[0]
-    constant = other is not None and other.const_value is not None
-    return other if constant and other is not None and len(other.const_value.shape) == 1 else None  # type: ignore[union-attr]
+def _bias(added: ir.Node, product: ir.Node) -> ir.Value | None:
+    """The constant that ``added`` adds to ``product``, one number a column of its weight."""
+    other = added.inputs[1] if added.inputs[0] is product.outputs[0] else added.inputs[0]
+    weight = product.inputs[1]
+    if other is None or other.const_value is None or weight is None or weight.shape is None:
+        return None
+    return other if list(other.const_value.shape) == [weight.shape[-1]] else None
 
 
 def keep_norms_apart(model: ir.Model) -> int:

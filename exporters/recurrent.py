@@ -61,6 +61,13 @@ def _squeeze_directions(graph: ir.Graph, node: ir.Node) -> bool:
     shape, result = source.shape if source is not None else None, node.outputs[0]
     if shape is None or shape[1] != 1 or result.shape is None or len(result.shape) != 3:
         return False
+    kept = (shape[0], shape[2], shape[3])
+    same = [a == b for a, b in zip(result.shape, kept, strict=True)]
+    other = [isinstance(a, int) and a != b for a, b in zip(result.shape, kept, strict=True)]
+    if any(other) or sum(same) < 2:  # two dimensions determine the third
+        return False
+    if recurrent.attributes.get_int("layout", 0) != 0:
+        return False
     axes = add_constant(graph, f"{result.name}_axes", np.array([1], np.int64))
     squeeze = ir.node("Squeeze", [source, axes], name=f"{node.name}_squeezed")
     squeeze.outputs[0].name = f"{result.name}_squeezed"

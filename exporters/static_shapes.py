@@ -54,7 +54,7 @@ def static_reshapes(graph: ir.Graph) -> int:
             if target is not None:
                 name = f"{node.outputs[0].name}_shape"
                 node.replace_input_with(1, add_constant(graph, name, np.array(target, np.int64)))
-                node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
+                node.attributes.pop("allowzero", None)  # unknown before opset 14; 0 when absent
                 changed += 1
     return changed
 

@@ -11,12 +11,16 @@ import yaml
 
 from edgekit.manifest import Manifest
 from edgekit.profile.stats import Comparison, Summary, least_samples
-from edgekit.report.table import Row, rows, size_text
+from edgekit.report.search import TrialRow, search_rows
+from edgekit.report.table import Row, rows, size_text, validated_on
 
 __all__ = ["render"]
 
 #: What stands in a cell that has no figure.
 _NONE = "-"
+
+#: How many of the operators that a trial left float are named; the rest are counted.
+_NAMED = 3
 
 
 def render(manifest: Manifest) -> str:
@@ -32,6 +36,7 @@ def render(manifest: Manifest) -> str:
                 ("model", manifest.source or manifest.name),
                 ("built", manifest.created),
                 ("machine", f"{machine.cpu}, {machine.cores} cores, {features}"),
+                *([("target", validated_on(manifest)[1])] if manifest.target else []),
                 ("system", f"{machine.system}, Python {machine.python}"),
                 ("versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())),
             ]
@@ -40,6 +45,7 @@ def render(manifest: Manifest) -> str:
         artifacts=_artifacts(manifest, table),
         plots=_plots(manifest, table),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in _notes(manifest, table)),
+        search=_search(manifest),
         calibration=_calibration(manifest),
         recipe=html.escape(yaml.safe_dump(manifest.recipe, sort_keys=False)),
     )
@@ -146,6 +152,39 @@ def _notes(manifest: Manifest, table: Sequence[Row]) -> list[str]:
     return notes
 
 
+def _search(manifest: Manifest) -> str:
+    """What was tried to find the operators that stay float; nothing when there was no search."""
+    found = search_rows(manifest)
+    if not found:
+        return ""
+    metric = html.escape(manifest.accuracy.metric if manifest.accuracy else "metric")
+    lines = [
+        _line(
+            html.escape(row.engine),
+            html.escape(row.kind),
+            _operators(row),
+            _NONE if row.score is None else f"{row.score:.4f}",
+            _NONE if row.speedup is None else f"{row.speedup:.2f}x",
+            "&#9733;" if row.pareto else "",
+            html.escape(row.note),
+        )
+        for row in found
+    ]
+    heads = ("engine", "kind", "left float", metric, "against all int8", "Pareto", "note")
+    return (
+        "<h2>Search</h2><p><small>Star: measured, and no other choice for that engine is better "
+        "in both the metric and the speed.</small></p>" + _table(heads, lines)
+    )
+
+
+def _operators(row: TrialRow) -> str:
+    """How many operators stayed float, and the first names."""
+    count = len(row.keep_float)
+    more = ", ..." if count > _NAMED else ""
+    names = html.escape(", ".join(row.keep_float[:_NAMED]))
+    return f"{count} <small>{names}{more}</small>" if count else "0"
+
+
 def _calibration(manifest: Manifest) -> str:
     found = manifest.calibration
     if not found:
@@ -154,9 +193,11 @@ def _calibration(manifest: Manifest) -> str:
         _line(html.escape(name), f"{entry['low']:.5g}", f"{entry['high']:.5g}")
         for name, entry in found["ranges"].items()
     ]
+    cached = found.get("cached")  # absent in older bundles
+    origin = "" if cached is None else ", from the cache" if cached else ", made for this bundle"
     return (
-        f"<p>Observer {html.escape(found['observer'])}, {found['samples']} samples, "
-        f"{len(lines)} tensors.</p><details><summary>Ranges</summary>"
+        f"<p>Observer {html.escape(found['observer'])}, {int(found['samples'])} samples, "
+        f"{len(lines)} tensors{origin}.</p><details><summary>Ranges</summary>"
         + _table(("tensor", "low", "high"), lines)
         + "</details>"
     )

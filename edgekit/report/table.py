@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgekit.manifest import Artifact, Decision, Manifest, Verification
+from edgekit.numerics import probe
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import Comparison, Summary, compare, summarize
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Row", "print_latency", "print_summary", "print_verification", "rows", "size_text"]
+__all__ = [
+    "Row",
+    "print_latency",
+    "print_summary",
+    "print_verification",
+    "rows",
+    "size_text",
+    "validated_on",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,19 @@ def rows(manifest: Manifest) -> list[Row]:
         for artifact in manifest.artifacts
         if artifact.runtime == decision.runtime
     ]
+
+
+def validated_on(manifest: Manifest) -> tuple[str, str]:
+    """The class of the machine that made the bundle, and what that says of its target in words.
+
+    Both are empty for a bundle that does not say what it was made for.
+    """
+    if not manifest.target:
+        return "", ""
+    here = probe(manifest.machine.features).name
+    if here == manifest.target:
+        return here, f"{manifest.target}, validated on this class"
+    return here, f"made for {manifest.target}, validated on {here}"
 
 
 def _row(
@@ -100,6 +122,9 @@ def print_summary(manifest: Manifest, console: Console) -> None:
             "Latency in ms, all artifacts in one interleaved run; vs fp32 on that runtime.",
             style="dim",
         )
+    here, told = validated_on(manifest)
+    if here != manifest.target:
+        console.print(f"{told[0].upper()}{told[1:]}.", highlight=False, markup=False)
     for row in found:
         if row.status != "baseline":
             plain = f" ({_times(row.speedup_plain)} of a plain export)" if row.speedup_plain else ""

@@ -12,7 +12,8 @@ from edgekit.bundle import Bundle
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.manifest import Manifest
 from edgekit.report.page import render
-from edgekit.report.table import rows
+from edgekit.report.search import search_rows
+from edgekit.report.table import rows, validated_on
 
 __all__ = ["write_report"]
 
@@ -42,7 +43,7 @@ def write_report(bundle: Bundle, folder: Path) -> Path:
 
 
 def _document(manifest: Manifest) -> dict[str, Any]:
-    """The manifest with its raw samples, and the table that the page shows."""
+    """The manifest with its raw samples, and the tables that the page shows."""
     table = [
         {
             **asdict(row),
@@ -52,4 +53,13 @@ def _document(manifest: Manifest) -> dict[str, Any]:
         }
         for row in rows(manifest)
     ]
-    return {"table": table, "bundle": manifest.model_dump(mode="json")}
+    document: dict[str, Any] = {"table": table}
+    if manifest.target:
+        here, told = validated_on(manifest)
+        document["target"] = {"made_for": manifest.target, "validated_on": here, "told": told}
+    if manifest.search:
+        document["search"] = [asdict(row) for row in search_rows(manifest)]
+    if manifest.calibration:
+        kept = ("observer", "samples", "cached")
+        document["calibration"] = {k: v for k, v in manifest.calibration.items() if k in kept}
+    return {**document, "bundle": manifest.model_dump(mode="json")}

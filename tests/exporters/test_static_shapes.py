@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from edgekit.exporters.static_shapes import static_reshapes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.compress.graphs import model_of, node, random, run
+
+
+def _known(model: ir.Model, *dims: int | str) -> ir.Model:
+    """The model with the shape of its Reshape written down, as PyTorch's exporter does."""
+    for value in (_reshape(model).outputs[0], model.graph.outputs[0]):
+        value.shape = ir.Shape(dims)
+    return model
+
+
+def _split(opset: int = 20) -> ir.Model:
+    """(batch, sequence, 8) to (batch, sequence, 2, 4), the target computed from the input."""
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Slice", ["shape", "zero", "two", "zero"], ["front"]),
+        node("Concat", ["front", "heads"], ["to"], axis=0),
+        node("Reshape", ["x", "to"], ["r"]),
+        node("Relu", ["r"], ["y"]),
+    ]
+    constants = {"zero": np.array([0]), "two": np.array([2]), "heads": np.array([2, 4])}
+    model = model_of(nodes, constants, {"x": ["batch", "sequence", 8]})
+    model.opset_imports[""] = opset
+    return _known(model, "batch", "sequence", 2, 4)
+
+
+def _reshape(model: ir.Model) -> ir.Node:
+    (found,) = (one for one in model.graph if one.op_type == "Reshape")
+    return found
+
+
+@given(batch=st.integers(1, 5), sequence=st.integers(1, 9))
+def test_batch_and_sequence_stay_dynamic(batch: int, sequence: int) -> None:
+    model = _split()
+    assert static_reshapes(model.graph) == 1
+    x = random(batch, batch, sequence, 8)
+    y = run(model, {"x": x})["y"]
+    np.testing.assert_array_equal(y, np.maximum(x, 0).reshape(batch, sequence, 2, 4))
+
+
+def test_dimensions_of_the_input_are_copied() -> None:
+    model = _split()
+    static_reshapes(model.graph)
+    target = _reshape(model).inputs[1]
+    assert target is not None
+    assert target.const_value is not None
+    assert target.const_value.numpy().tolist() == [0, 0, 2, 4]
+
+
+@pytest.mark.parametrize("opset", [13, 14, 20])
+def test_the_graph_stays_valid_in_every_operator_set(opset: int) -> None:
+    model = _split(opset)
+    assert static_reshapes(model.graph) == 1
+    x = random(0, 2, 3, 8)
+    assert run(model, {"x": x})["y"].shape == (2, 3, 2, 4)  # run() checks the model
+
+
+def test_one_dimension_that_is_new_is_computed() -> None:
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Slice", ["shape", "two", "three", "zero"], ["last"]),
+        node("Concat", ["minus", "last"], ["to"], axis=0),
+        node("Reshape", ["x", "to"], ["r"]),
+        node("Relu", ["r"], ["y"]),
+    ]
+    constants = {"zero": [0], "two": [2], "three": [3], "minus": [-1]}
+    arrays = {name: np.array(value) for name, value in constants.items()}
+    model = _known(model_of(nodes, arrays, {"x": ["batch", "sequence", 8]}), "rows", 8)
+    assert static_reshapes(model.graph) == 1
+    for batch, sequence in ((1, 1), (3, 5)):
+        x = random(0, batch, sequence, 8)
+        assert run(model, {"x": x})["y"].shape == (batch * sequence, 8)
+
+
+def test_dimensions_that_swap_places_are_left_computed() -> None:
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Gather", ["shape", "order"], ["to"], axis=0),
+        node("Reshape", ["x", "to"], ["r"]),
+        node("Relu", ["r"], ["y"]),
+    ]
+    model = model_of(nodes, {"order": np.array([1, 0, 2])}, {"x": ["batch", "sequence", 8]})
+    assert static_reshapes(_known(model, "sequence", "batch", 8).graph) == 0
+    for batch, sequence in ((2, 3), (4, 1)):
+        x = random(0, batch, sequence, 8)
+        assert run(model, {"x": x})["y"].shape == (sequence, batch, 8)
+
+
+def test_a_dimension_of_size_zero_is_left_alone() -> None:
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Reshape", ["x", "shape"], ["r"]),
+        node("Relu", ["r"], ["y"]),
+    ]
+    model = model_of(nodes, {}, {"x": ["n", 0]})
+    assert static_reshapes(_known(model, "n", 0).graph) == 0
