@@ -4,8 +4,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # mypy follows folders, not setuptools' mapping: the tree linked the way it installs.
 TREE := build/types
+# The other quantizers, which do not fit into one environment with edgekit's dependencies.
+PEERS := build/peers
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-quantization clean
 
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
@@ -21,7 +23,10 @@ lint: $(READY)  ## Formatting, lint, types.
 	cd $(TREE) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p edgekit
 
 bench: $(READY)  ## The promised speeds, measured; prints ratios.
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/promises.py
+
+bench-quantization: $(READY) $(PEERS)/.ready  ## Other quantizers beside edgekit's; takes an hour.
+	$(BIN)/python benchmarks/quantization.py --peers $(PEERS)/bin/python --json build/quantization.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
@@ -32,4 +37,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt pip setuptools
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(PEERS)/.ready: benchmarks/peers/requirements.txt constraints.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install -q -c constraints.txt torch
+	$(PEERS)/bin/pip install -q -r benchmarks/peers/requirements.txt
 	touch $@

@@ -10,6 +10,7 @@ from pathlib import Path
 import edgekit
 from edgekit.bundle import Bundle
 from edgekit.cli import app
+from edgekit.compress.recipe import load_recipe, recipe_names
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -39,5 +40,18 @@ def test_every_public_name_can_be_imported() -> None:
 
 def test_the_make_commands_exist() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()
-    for target in re.findall(r"`make (\w+)`|^make (\w+)", README, re.MULTILINE):
+    for target in re.findall(r"`make ([\w-]+)`|^make ([\w-]+)", README, re.MULTILINE):
         assert f"\n{''.join(target)}:" in makefile
+
+
+def test_the_table_has_every_recipe_and_no_other() -> None:
+    (section,) = re.findall(r"^## Recipes\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"^\| `([\w-]+)`", section, re.MULTILINE)) == set(recipe_names())
+
+
+def test_the_example_recipes_have_only_keys_that_exist(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "mine.yaml").write_text(block)
+        load_recipe(str(tmp_path / "mine.yaml"))
