@@ -98,30 +98,46 @@ def _last_state(graph: ir.Graph, node: ir.Node) -> bool:
     """The last step of all outputs is what a forward operator also returns as its last state."""
     if node.op_type != "Gather" or node.inputs[0] is None or node.attributes.get_int("axis", 0):
         return False
-    index, squeeze = node.inputs[1], node.inputs[0].producer()
-    last = index is not None and index.const_value is not None and index.const_value.numpy() == -1
-    if not np.all(last) or squeeze is None or squeeze.op_type != "Squeeze":
+    result, squeeze = node.outputs[0], node.inputs[0].producer()
+    if _constant(node, 1) != -1 or result.is_graph_output():
+        return False
+    if squeeze is None or squeeze.op_type != "Squeeze" or _constant(squeeze, 1) != [1]:
         return False
     source = squeeze.inputs[0]
     recurrent = source.producer() if source is not None else None
-    if recurrent is None or recurrent.op_type not in _STATES or source is not recurrent.outputs[0]:
+    if recurrent is None or source is not recurrent.outputs[0] or not _runs_forward(recurrent):
         return False
-    padded = len(recurrent.inputs) > 4 and recurrent.inputs[4] is not None
-    if padded or recurrent.attributes.get_string("direction", "forward") != "forward":
+    state = recurrent.outputs[1] if len(recurrent.outputs) > 1 else None
+    if source.shape is None or (state is not None and state.name and state.uses()):
         return False
-    result, shape = node.outputs[0], source.shape
     recurrent.resize_outputs(max(len(recurrent.outputs), 2))
     state = recurrent.outputs[1]
-    if shape is None or (state.name and state.uses()):
-        return False
     state.name = state.name or f"{recurrent.name}_last_state"
-    state.type, state.shape = result.type, ir.Shape(shape[1:])
+    state.type, state.shape = result.type, ir.Shape(source.shape[1:])
     axes = add_constant(graph, f"{result.name}_axes", np.array([0], np.int64))
     first = ir.node("Squeeze", [state, axes], name=f"{node.name}_state")
     first.outputs[0].name = f"{result.name}_state"
     first.outputs[0].type, first.outputs[0].shape = result.type, result.shape
     graph.insert_before(node, first)
     return _bypass(result, first.outputs[0])
+
+
+def _constant(node: ir.Node, position: int) -> object:
+    """A constant input as plain numbers; None when it is absent or computed."""
+    value = node.inputs[position] if position < len(node.inputs) else None
+    return (
+        None if value is None or value.const_value is None else value.const_value.numpy().tolist()
+    )
+
+
+def _runs_forward(node: ir.Node) -> bool:
+    """A recurrent operator over all steps in their order, steps first."""
+    return (
+        node.op_type in _STATES
+        and node.attributes.get_string("direction", "forward") == "forward"
+        and node.attributes.get_int("layout", 0) == 0
+        and (len(node.inputs) <= 4 or node.inputs[4] is None)  # no sequence lengths
+    )
 
 
 def _bypass(old: ir.Value, new: ir.Value) -> bool:

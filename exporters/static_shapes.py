@@ -22,6 +22,8 @@ def plain_pooling(graph: ir.Graph) -> int:
         source = node.inputs[0] if node.op_type == "ReduceMean" else None
         if source is None or source.shape is None or len(source.shape) != 4:
             continue
+        if source.dtype is None or not source.dtype.is_floating_point():
+            continue
         axes = node.inputs[1] if len(node.inputs) > 1 else None
         chosen = axes.const_value.numpy() if axes is not None and axes.const_value else []
         kept = node.attributes.get_int("keepdims", 1) == 1

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
 from edgekit.exporters.recurrent import simplify_recurrent
+from onnx_ir.passes import common
 from torch import nn
 
 from tests.compress.graphs import model_of, node, random, run
@@ -123,6 +125,7 @@ def test_one_direction_needs_no_transpose_of_its_result(tmp_path: Path) -> None:
     assert operators(prepared)["Reshape"] == 0
     assert operators(prepared)["Squeeze"] == 1
     assert operators(prepared)["Transpose"] == 1  # of the input
+    assert operators(prepared)["Gather"] == 0  # the last state instead
 
 
 def _one_step(target: list[int]) -> ir.Model:
@@ -167,3 +170,94 @@ def test_several_steps_are_gathered_where_they_were() -> None:
     ]
     model = model_of(nodes, {"some": np.array([0, 2])}, {"x": ["steps", "batch", 3]})
     assert simplify_recurrent(model.graph) == 0
+
+
+def _last_step(
+    kind: str = "GRU",
+    *,
+    directions: str = "forward",
+    lengths: bool = False,
+    index: object = -1,
+    axes: list[int] | None = None,
+    batch: int = 2,
+) -> ir.Model:
+    """The step ``index`` of all the outputs of a recurrent operator."""
+    count = 2 if directions == "bidirectional" else 1
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+    inputs = ["x", "w", "r", *["", "lengths"] * lengths]
+    more = {"activations": ["Tanh"] * count} if kind == "RNN" else {}
+    nodes = [
+        node(kind, inputs, ["all"], hidden_size=6, direction=directions, name="cells", **more),
+        node("Transpose", ["all"], ["t"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["t", "to"], ["m"]),
+        node("Gather", ["m", "index"], ["g"]),
+        node("Relu", ["g"], ["y"]),
+    ]
+    if axes is not None:
+        nodes[1:3] = [node("Squeeze", ["all", "axes"], ["m"])]
+    constants = {
+        "w": random(0, count, gates * 6, 4),
+        "r": random(1, count, gates * 6, 6),
+        "to": np.array([5, batch, count * 6]),
+        "lengths": np.array([5, 3], np.int32),
+        "axes": np.array(axes or [1]),
+        "index": np.array(index),
+    }
+    used = {name for one in nodes for name in one.input}
+    constants = {name: value for name, value in constants.items() if name in used}
+    return model_of(nodes, constants, {"x": [5, batch, 4]})
+
+
+def _gathers(model: ir.Model) -> int:
+    common.RemoveUnusedNodesPass()(model)
+    return operators(model)["Gather"]
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_the_last_step_of_all_outputs_is_the_last_state(kind: str) -> None:
+    model = _last_step(kind)
+    feeds = {"x": random(2, 5, 2, 4)}
+    wanted = run(model, feeds)
+    simplify_recurrent(model.graph)
+    assert _gathers(model) == 0
+    (cell,) = (one for one in model.graph if one.op_type == kind)
+    assert [bool(value.uses()) for value in cell.outputs[:2]] == [False, True]
+    np.testing.assert_allclose(run(model, feeds)["y"], wanted["y"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"directions": "bidirectional"},
+        {"directions": "reverse"},
+        {"lengths": True},
+        {"index": 0},
+        {"index": 4},
+        {"index": [-1]},
+        {"index": [-1, -1]},
+        {"axes": [1, 2], "batch": 1},
+    ],
+    ids=str,
+)
+def test_other_steps_are_gathered_as_they_were(options: dict[str, Any]) -> None:
+    model = _last_step(**options)
+    feeds = {"x": random(2, 5, options.get("batch", 2), 4)}
+    wanted = run(model, feeds)["y"]
+    simplify_recurrent(model.graph)
+    assert _gathers(model) == 1
+    got = run(model, feeds)["y"]
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_a_last_step_that_leaves_the_graph_keeps_its_name_and_value() -> None:
+    model = _last_step()
+    gather = next(one for one in model.graph if one.op_type == "Gather")
+    model.graph.outputs.append(gather.outputs[0])
+    feeds = {"x": random(2, 5, 2, 4)}
+    wanted = run(model, feeds)
+    simplify_recurrent(model.graph)
+    got = run(model, feeds)
+    assert list(got) == ["y", "g"]
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-6)

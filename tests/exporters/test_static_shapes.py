@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
-from edgekit.exporters.static_shapes import static_reshapes
+from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx_ir.passes import common
 
 from tests.compress.graphs import model_of, node, random, run
 
@@ -102,3 +104,51 @@ def test_a_dimension_of_size_zero_is_left_alone() -> None:
     ]
     model = model_of(nodes, {}, {"x": ["n", 0]})
     assert static_reshapes(_known(model, "n", 0).graph) == 0
+
+
+def _mean(
+    axes: list[int],
+    *,
+    keepdims: int = 1,
+    rank: int = 4,
+    kind: type = np.float32,
+    leaves: bool = False,
+) -> ir.Model:
+    """The mean over some axes of a tensor, perhaps as the result of the model."""
+    cast = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    nodes = [
+        node("Cast", ["x"], ["c"], to=cast),
+        node("ReduceMean", ["c", "axes"], ["m"], keepdims=keepdims),
+        node("Cast", ["m"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    shape = ["batch", 3, 5, 7][:rank]
+    return model_of(nodes, {"axes": np.array(axes)}, {"x": shape}, ["m"] if leaves else ["y"])
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [3, 2], [-1, -2], [2, -1]])
+def test_the_mean_of_an_image_is_a_pooling(axes: list[int]) -> None:
+    model = _mean(axes)
+    feeds = {"x": random(0, 2, 3, 5, 7)}
+    wanted = run(model, feeds)["y"]
+    assert plain_pooling(model.graph) == 1
+    common.RemoveUnusedNodesPass()(model)
+    assert [one.op_type for one in model.graph] == ["Cast", "GlobalAveragePool", "Cast"]
+    np.testing.assert_allclose(run(model, feeds)["y"], wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        _mean([1, 2]),
+        _mean([1, 2, 3]),
+        _mean([3]),
+        _mean([2, 3], keepdims=0),
+        _mean([1, 2], rank=3),
+        _mean([2, 3], leaves=True),
+        _mean([2, 3], kind=np.int32),  # GlobalAveragePool is of real numbers
+    ],
+    ids=["channels", "all", "one", "flat", "rank 3", "graph output", "integers"],
+)
+def test_other_means_stay(model: ir.Model) -> None:
+    assert plain_pooling(model.graph) == 0
+    assert "ReduceMean" in [one.op_type for one in model.graph]
