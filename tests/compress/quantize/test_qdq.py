@@ -10,10 +10,13 @@ from edgekit.calibration import Calibrator, Estimator
 from onnx_ir.passes import common
 
 from edgekit import runtimes
+from edgekit.compress.quantize import qdq
 from edgekit.compress.quantize.placement import PROFILES, plan
 from edgekit.compress.quantize.qdq import insert_qdq
 from edgekit.fidelity import FidelityMeter
+from tests.compress.graphs import model_of, random, run, sqnr
 from tests.conftest import batches
+from tests.exporters.blocks import unoptimized
 
 
 def _quantized(onnx_file: Path, profile_name: str) -> ir.Model:
@@ -142,3 +145,110 @@ def test_a_quantized_graph_output_keeps_its_name(tmp_path: Path) -> None:
     with runtimes.get("onnxruntime").load(tmp_path / "int8.onnx") as session:
         assert [spec.name for spec in session.outputs] == ["y"]
         session.run(data[0])
+
+
+def _pooled() -> ir.Model:
+    """A MaxPool between two convolutions."""
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w0", "b0"], ["c"], name="first", pads=[1] * 4),
+        onnx.helper.make_node("Relu", ["c"], ["r"], name="relu"),
+        onnx.helper.make_node(
+            "MaxPool", ["r"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]
+        ),
+        onnx.helper.make_node("Conv", ["p", "w1", "b1"], ["y"], name="second"),
+    ]
+    constants = {
+        "w0": random(0, 4, 3, 3, 3),
+        "b0": random(1, 4),
+        "w1": random(2, 5, 4, 1, 1),
+        "b1": random(3, 5),
+    }
+    return model_of(nodes, constants, {"x": ["batch", 3, 8, 8]})
+
+
+def _quantized_pooling(profile_name: str) -> ir.Model:
+    model = _pooled()
+    profile = PROFILES[profile_name]
+    placement = plan(model, profile)
+    data = [{"x": random(seed, 2, 3, 8, 8)} for seed in range(4)]
+    table = Calibrator(lambda: data).table(model, placement.tensors, Estimator(name="min-max"))
+    insert_qdq(model, placement, table.ranges, profile)
+    common.RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _around(model: ir.Model, name: str) -> tuple[str | None, list[str]]:
+    """The operators before and after one."""
+    (found,) = (one for one in model.graph if one.name == name)
+    before = found.inputs[0].producer()
+    return before and before.op_type, [one.op_type for one in found.outputs[0].consumers()]
+
+
+@pytest.mark.parametrize("profile", ["openvino", "tensorrt-rtx"])
+def test_pooling_moves_int8_where_results_are_not_quantized(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = _quantized_pooling(profile)
+    assert _around(moved, "pool") == ("DequantizeLinear", ["Conv"])
+    assert _around(moved, "relu") == ("Conv", ["QuantizeLinear"])
+
+    monkeypatch.setattr(qdq, "_quantize_before_moving", lambda *_: None)
+    behind = _quantized_pooling(profile)
+    assert _around(behind, "pool") == ("Relu", ["QuantizeLinear"])
+    assert _ops(moved).count("QuantizeLinear") == _ops(behind).count("QuantizeLinear") == 2
+    for seed in (7, 8):
+        feeds = {"x": 2 * random(seed, 3, 3, 8, 8)}  # also outside the calibrated range
+        np.testing.assert_array_equal(run(moved, feeds)["y"], run(behind, feeds)["y"])
+
+
+def test_pooling_has_a_pair_on_either_side_where_results_are_quantized() -> None:
+    model = _quantized_pooling("onnxruntime")
+    assert _around(model, "relu") == ("Conv", ["QuantizeLinear"])
+    assert _around(model, "pool") == ("DequantizeLinear", ["QuantizeLinear"])
+    assert _around(model, "second")[0] == "DequantizeLinear"
+
+
+def test_a_pooled_result_that_leaves_the_graph_is_quantized_behind() -> None:
+    source = _pooled()
+    pool = next(one for one in source.graph if one.name == "pool")
+    source.graph.outputs.append(pool.outputs[0])
+    profile = PROFILES["openvino"]
+    feeds = {"x": random(0, 2, 3, 8, 8)}
+    wanted = run(source, feeds)
+    placement = plan(source, profile)
+    table = Calibrator(lambda: [feeds]).table(source, placement.tensors, Estimator(name="min-max"))
+    insert_qdq(source, placement, table.ranges, profile)
+    got = run(source, feeds)
+    assert list(got) == ["y", "p"]
+    assert sqnr(wanted, got) > 25.0
+
+
+@pytest.mark.parametrize("op", ["Flatten", "Transpose", "Squeeze", "Reshape"])
+def test_data_is_moved_as_int8_without_another_error(
+    op: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, attributes = {
+        "Flatten": ([], {}),
+        "Transpose": ([], {"perm": [0, 2, 3, 1]}),
+        "Squeeze": (["axes"], {}),
+        "Reshape": (["to"], {}),
+    }[op]
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w0"], ["c"], name="first"),
+        onnx.helper.make_node(op, ["c", *second], ["m"], name="moves", **attributes),
+        onnx.helper.make_node("MatMul", ["m", "w1"], ["y"], name="second"),
+    ]
+    constants = {"w0": random(0, 4, 3, 1, 1), "w1": random(2, 4, 6)}
+    constants |= {"axes": np.array([2, 3])} if op == "Squeeze" else {}
+    constants |= {"to": np.array([-1, 4])} if op == "Reshape" else {}
+    model = model_of(nodes, constants, {"x": ["batch", 3, 1, 1]})
+    profile = PROFILES["openvino"]
+    placement = plan(model, profile)
+    data = [{"x": random(seed, 4, 3, 1, 1)} for seed in range(4)]
+    table = Calibrator(lambda: data).table(model, placement.tensors, Estimator(name="min-max"))
+    moved, behind = model.clone(), model.clone()
+    insert_qdq(moved, plan(moved, profile), table.ranges, profile)
+    assert _around(moved, "moves") == ("DequantizeLinear", ["MatMul"])
+    monkeypatch.setattr(qdq, "_quantize_before_moving", lambda *_: None)
+    insert_qdq(behind, plan(behind, profile), table.ranges, profile)
+    np.testing.assert_array_equal(unoptimized(moved, data[0]), unoptimized(behind, data[0]))
