@@ -130,14 +130,14 @@ def _projection(value: ir.Value | None) -> Projection | None:
     """MatMul and bias Add that alone make ``value`` through reshapes, and the bias's position."""
     while value is not None:
         node = value.producer()
-        if node is None or len(value.uses()) != 1 or value.is_graph_output():
+        if node is None or not _read_once(value):
             return None
         if node.op_type == "Add":
             for position in (0, 1):
                 product = _producer(node.inputs[1 - position], "MatMul")
                 if product is None or _array(node.inputs[position]) is None:
                     continue
-                alone = len(product.outputs[0].uses()) == 1
+                alone = _read_once(product.outputs[0])
                 constant = _array(product.inputs[1]) is not None
                 return Projection(product, node, position) if alone and constant else None
             return None
@@ -145,6 +145,11 @@ def _projection(value: ir.Value | None) -> Projection | None:
             return None
         value = node.inputs[0]
     return None
+
+
+def _read_once(value: ir.Value) -> bool:
+    """Whether one operator alone sees the tensor."""
+    return len(value.uses()) == 1 and not value.is_graph_output()
 
 
 class Projection(NamedTuple):
@@ -173,7 +178,7 @@ def attended_projection(value: ir.Value) -> Projection | None:
     if product is None or split is None or value.shape is None or split[0].shape is None:
         return None
     between = (joined.inputs[0], averaged, product.inputs[1])  # type: ignore[union-attr]
-    alone = all(one is not None and len(one.uses()) == 1 for one in between)
+    alone = all(one is not None and _read_once(one) for one in between)
     same = value.shape[-1] == split[0].shape[-1]
     return _projection(product.inputs[1]) if alone and same else None
 

@@ -154,3 +154,70 @@ def test_data_of_zeros_changes_nothing() -> None:
     model = _linear("MatMul")
     zeros = [{"x": np.zeros((2, 6, WIDTH), np.float32)}]
     assert SmoothQuant(type="smooth-quant").apply(model, context(zeros)).changed == 0
+
+
+ATTENDED = [{"x": random(i, 4, 6, WIDTH), "scores": random(20 + i, 4, 4, 6, 6)} for i in range(4)]
+LATER = {"x": random(9, 3, 6, WIDTH), "scores": random(29, 3, 4, 6, 6)}
+
+
+def _attention(*outputs: str) -> ir.Model:
+    """Attention over values with outlier channels, and the linear layer that reads its result."""
+    values, bias, weight = random(1, WIDTH, WIDTH), random(2, WIDTH), random(3, WIDTH, 16)
+    for channel, size in ((3, 60), (17, 40)):
+        values[:, channel] *= size
+        bias[channel] *= size
+        weight[channel] /= size
+    nodes = [
+        node("MatMul", ["x", "wv"], ["v"], name="values"),
+        node("Add", ["v", "bv"], ["vb"]),
+        node("Reshape", ["vb", "heads"], ["vh"]),
+        node("Transpose", ["vh"], ["vt"], perm=[0, 2, 1, 3]),
+        node("Softmax", ["scores"], ["p"]),
+        node("MatMul", ["p", "vt"], ["a"]),
+        node("Transpose", ["a"], ["at"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["at", "joined"], ["j"]),
+        node("MatMul", ["j", "w"], ["y"], name="out"),
+    ]
+    constants = {
+        "wv": values,
+        "bv": bias,
+        "w": weight,
+        "heads": np.array([0, 6, 4, WIDTH // 4]),
+        "joined": np.array([0, 6, WIDTH]),
+    }
+    inputs = {"x": ["b", 6, WIDTH], "scores": ["b", 4, 6, 6]}
+    return model_of(nodes, constants, inputs, ["y", *outputs])
+
+
+def test_the_projection_of_attended_values_absorbs_the_factor() -> None:
+    model = _attention()
+    wanted = run(model, LATER)["y"]
+    smooth = model.clone()
+    report = SmoothQuant(type="smooth-quant").apply(smooth, context(ATTENDED))
+    assert [detail.partition(":")[0] for detail in report.details] == ["out"]
+    assert _ops(smooth) == _ops(model)
+    largest = np.abs(wanted).max()
+    np.testing.assert_allclose(run(smooth, LATER)["y"], wanted, rtol=1e-4, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_attended_values_with_outliers_lose_less(engine: str) -> None:
+    model = _attention()
+    smooth = model.clone()
+    SmoothQuant(type="smooth-quant").apply(smooth, context(ATTENDED))
+    wanted = run(model, LATER)
+    for graph in (model, smooth):
+        Int8Ptq(type="int8-ptq", observer="min-max").apply(graph, context(ATTENDED, engine))
+    assert sqnr(wanted, run(smooth, LATER, engine)) > sqnr(wanted, run(model, LATER, engine)) + 3.0
+
+
+@pytest.mark.parametrize("leaves", ["v", "vb", "vh", "vt", "a", "at", "j"])
+def test_what_leaves_the_graph_between_values_and_layer_is_not_scaled(leaves: str) -> None:
+    model = _attention(leaves)
+    wanted = run(model, LATER)
+    smooth = model.clone()
+    SmoothQuant(type="smooth-quant").apply(smooth, context(ATTENDED))
+    got = run(smooth, LATER)
+    for name, value in wanted.items():
+        largest = np.abs(value).max()
+        np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5 * largest)
