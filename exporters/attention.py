@@ -180,7 +180,21 @@ def attended_projection(value: ir.Value) -> Projection | None:
     between = (joined.inputs[0], averaged, product.inputs[1])  # type: ignore[union-attr]
     alone = all(one is not None and _read_once(one) for one in between)
     same = value.shape[-1] == split[0].shape[-1]
-    return _projection(product.inputs[1]) if alone and same else None
+    found = _projection(product.inputs[1]) if alone and same else None
+    return found if found is not None and _same_channels(found.add.outputs[0], split[0]) else None
+
+
+def _same_channels(source: ir.Value, value: ir.Value | None) -> bool:
+    """Whether ``value`` is ``source``, reshaped perhaps, with its last axis as it was."""
+    while value is not None and value is not source:
+        node = value.producer()
+        before = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
+        if before is None or before.shape is None or value.shape is None:
+            return False
+        if before.shape[-1] != value.shape[-1]:
+            return False
+        value = before
+    return value is source
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,3 +221,35 @@ def test_what_leaves_the_graph_between_values_and_layer_is_not_scaled(leaves: st
     for name, value in wanted.items():
         largest = np.abs(value).max()
         np.testing.assert_allclose(got[name], value, rtol=1e-4, atol=1e-5 * largest)
+
+
+def test_channels_that_were_steps_before_attention_are_scaled_behind_it() -> None:
+    nodes = [
+        node("MatMul", ["x", "wv"], ["v"]),
+        node("Add", ["v", "bv"], ["vb"]),
+        node("Transpose", ["vb"], ["turned"], perm=[0, 2, 1]),
+        node("Reshape", ["turned", "heads"], ["vh"]),
+        node("Transpose", ["vh"], ["vt"], perm=[0, 2, 1, 3]),
+        node("Softmax", ["scores"], ["p"]),
+        node("MatMul", ["p", "vt"], ["a"]),
+        node("Transpose", ["a"], ["at"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["at", "joined"], ["j"]),
+        node("MatMul", ["j", "w"], ["y"]),
+    ]
+    constants = {
+        "wv": random(1, WIDTH, WIDTH),
+        "bv": random(2, WIDTH),
+        "w": random(3, WIDTH, 16),
+        "heads": np.array([0, WIDTH, 4, WIDTH // 4]),
+        "joined": np.array([0, WIDTH, WIDTH]),
+    }
+    inputs = {"x": ["b", WIDTH, WIDTH], "scores": ["b", 4, WIDTH, WIDTH]}
+    model = model_of(nodes, constants, inputs)
+    data = []
+    for seed in range(4):
+        x = random(seed, 2, WIDTH, WIDTH)
+        x[:, 3] *= 60  # one step is large
+        data.append({"x": x, "scores": random(20 + seed, 2, 4, WIDTH, WIDTH)})
+    wanted = run(model, data[0])
+    SmoothQuant(type="smooth-quant", least_gain=0.0).apply(model, context(data))
+    assert sqnr(wanted, run(model, data[0])) > 80.0
