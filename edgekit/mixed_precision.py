@@ -8,6 +8,7 @@ interleaved with the one it has to beat.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import tempfile
 import time
@@ -36,6 +37,8 @@ from edgekit.workload import Workload
 __all__ = ["MixedPrecision", "fingerprint"]
 
 _SENSITIVITY_SAMPLES = 16
+#: So many sensitive operators are named in the notes.
+_TOLD = 5
 #: Trials that stay on disk: the best so far and the latest.
 _KEPT = 3
 _ROUNDS, _ROUND_SECONDS = (15, 200), 1.5
@@ -186,7 +189,9 @@ class MixedPrecision:
         if really_good(keep):
             return keep
         with self._switched(target) as (names, run):
-            ranked = [name for name in _ranking(names, run, self._samples()) if name not in keep]
+            noise = _sensitivity(names, run, self._samples())
+            self._tell_sensitivity(target, noise)
+            ranked = [name for name in sorted(names, key=lambda n: -noise[n]) if name not in keep]
 
             def inside(floats: frozenset[str]) -> bool:
                 return good(self._simulated_score(target, keep | floats, names, run))
@@ -200,6 +205,14 @@ class MixedPrecision:
                 break
             found |= {rest.pop(0)}
         return keep | found
+
+    def _tell_sensitivity(self, target: Target, noise: dict[str, float]) -> None:
+        worst = sorted(noise, key=lambda name: -noise[name])[:_TOLD]
+        told = ", ".join(f"{n} {-10 * math.log10(max(noise[n], 1e-30)):.1f} dB" for n in worst)
+        self._compressor.notes.append(
+            f"{target.runtime}: most sensitive operators, by the SQNR of the outputs when each "
+            f"alone is quantized: {told}."
+        )
 
     def _best_scoring(self, target: Target, otherwise: frozenset[str]) -> frozenset[str]:
         """Time ran out before the budget held: the operators that were float in the best trial."""
@@ -283,21 +296,22 @@ class MixedPrecision:
             yield names, lambda feeds, switches: session.run({**feeds, SWITCHES: switches})
 
 
-def _ranking(
+def _sensitivity(
     names: Sequence[str], run: Callable[[Feeds, Array], Outputs], samples: Sequence[Feeds]
-) -> list[str]:
-    """The operators by how much quantizing each alone moves the outputs, the worst first."""
+) -> dict[str, float]:
+    """For each operator the relative squared error of the outputs when it alone is quantized."""
     nothing = np.zeros(len(names), dtype=bool)
     wanted = [run(feeds, nothing) for feeds in samples]
     noise = {}
     for index, name in enumerate(names):
         switches = nothing.copy()
         switches[index] = True
-        noise[name] = sum(
+        errors = [
             _relative_error(exact, run(feeds, switches))
             for feeds, exact in zip(samples, wanted, strict=True)
-        )
-    return sorted(names, key=lambda name: -noise[name])
+        ]
+        noise[name] = sum(errors) / len(errors)
+    return noise
 
 
 def _relative_error(wanted: Outputs, got: Outputs) -> float:
