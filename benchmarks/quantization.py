@@ -55,7 +55,6 @@ TOOLS = (
     ("ort_quantize", "static-tuned"),
     ("ort_quantize", "dynamic"),
     ("modelopt_ptq", "int8"),
-    ("modelopt_ptq", "int8-max"),
 )
 
 

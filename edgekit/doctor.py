@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgekit import runtimes
 from edgekit.machine import Machine, this_machine
+from edgekit.numerics import probe
 
 __all__ = ["Diagnosis", "Part", "diagnose"]
 
@@ -54,12 +55,14 @@ class Diagnosis:
 
     Attributes:
         machine: processor, memory, system.
+        target: its class, as ``edgekit compress --target`` takes it.
         int8: what its instruction sets mean for int8 models, in one sentence.
         gpus: names of the GPUs found.
         parts: runtimes first, then what builds, serves and reports.
     """
 
     machine: Machine
+    target: str
     int8: str
     gpus: tuple[str, ...]
     parts: tuple[Part, ...]
@@ -69,7 +72,8 @@ def diagnose() -> Diagnosis:
     """Look at this machine without importing any of the engines."""
     machine = this_machine()
     parts = [*map(_runtime, runtimes.names()), *(_part(*entry) for entry in _PARTS)]
-    return Diagnosis(machine, _int8(machine.features), _gpus(), tuple(parts))
+    target = probe(machine.features).name
+    return Diagnosis(machine, target, _int8(machine.features), _gpus(), tuple(parts))
 
 
 def _runtime(name: str) -> Part:

@@ -8,6 +8,8 @@ interleaved with the one it has to beat.
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +37,10 @@ from edgekit.workload import Workload
 __all__ = ["MixedPrecision", "fingerprint"]
 
 _SENSITIVITY_SAMPLES = 16
+#: So many sensitive operators are named in the notes.
+_TOLD = 5
+#: Trials that stay on disk: the best so far and the latest.
+_KEPT = 3
 _ROUNDS, _ROUND_SECONDS = (15, 200), 1.5
 #: After simulation, at most this many more operators are made float on the real artifact.
 _REAL_TRIES = 4
@@ -60,6 +66,7 @@ class MixedPrecision:
         sample: one sample to time inferences with.
         threads: of every session.
         journal: written and read by every trial.
+        folder: where trials are built; whoever gave it removes it.
         progress: told what is going on.
     """
 
@@ -74,6 +81,7 @@ class MixedPrecision:
         sample: Feeds,
         threads: int,
         journal: Journal,
+        folder: Path,
         progress: Progress,
     ) -> None:
         self._workload = workload
@@ -86,6 +94,8 @@ class MixedPrecision:
         self._journal = journal
         self._progress = progress
         self._deadline = 0.0
+        self._folder = folder
+        self._built: dict[tuple[str, frozenset[str]], tuple[Path, Path | None]] = {}
 
     def run(self, target: Target, reference_score: float | None) -> Built | None:
         """The artifact with the operators that this search leaves float; None when it finds none.
@@ -104,7 +114,8 @@ class MixedPrecision:
             self._deadline = time.monotonic() + self._search.seconds
             self._progress.stage(f"Search for accuracy on {target.runtime}")
             keep = self._by_accuracy(target, keep, reference_score)
-        if not keep:
+        quantized = {str(node.name) for node in self._compressor.units(target.runtime)}
+        if not keep or keep >= quantized:
             return None
         half = self._compressor.half_for(target.runtime)
         return self._builder.variant(self._compressor, target, keep, half=half, suffix="mixed")
@@ -178,20 +189,42 @@ class MixedPrecision:
         if really_good(keep):
             return keep
         with self._switched(target) as (names, run):
-            ranked = [name for name in _ranking(names, run, self._samples()) if name not in keep]
+            noise = _sensitivity(names, run, self._samples())
+            self._tell_sensitivity(target, noise)
+            ranked = [name for name in sorted(names, key=lambda n: -noise[n]) if name not in keep]
 
             def inside(floats: frozenset[str]) -> bool:
                 return good(self._simulated_score(target, keep | floats, names, run))
 
             found, held = fewest_float(ranked, inside, self._out)
         if not held:
-            return keep | found
+            return self._best_scoring(target, keep | found)
         rest = [name for name in ranked if name not in found]
         for _ in range(_REAL_TRIES):
             if really_good(keep | found) or not rest or self._out():
                 break
             found |= {rest.pop(0)}
         return keep | found
+
+    def _tell_sensitivity(self, target: Target, noise: dict[str, float]) -> None:
+        worst = sorted(noise, key=lambda name: -noise[name])[:_TOLD]
+        told = ", ".join(f"{n} {-10 * math.log10(max(noise[n], 1e-30)):.1f} dB" for n in worst)
+        self._compressor.notes.append(
+            f"{target.runtime}: most sensitive operators, by the SQNR of the outputs when each "
+            f"alone is quantized: {told}."
+        )
+
+    def _best_scoring(self, target: Target, otherwise: frozenset[str]) -> frozenset[str]:
+        """Time ran out before the budget held: the operators that were float in the best trial."""
+        metric = self._workload.metric
+        assert metric is not None
+        scored = [t for t in self._journal.trials if t.engine == target.runtime and t.score]
+        best = min(
+            scored,
+            key=lambda t: (metric.drop(0.0, t.score or 0.0), len(t.keep_float)),
+            default=None,
+        )
+        return frozenset(best.keep_float) if best is not None else otherwise
 
     def _real_score(self, target: Target, keep: frozenset[str]) -> float | None:
         """The metric of the artifact; None when nothing is quantized in it: it is the original."""
@@ -231,15 +264,25 @@ class MixedPrecision:
 
     @contextmanager
     def _session(self, target: Target, keep: frozenset[str]) -> Iterator[Session | None]:
-        """The artifact with these operators float, built in a folder that is removed again."""
-        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
-            path = self._builder.trial(self._compressor, target, keep, Path(folder))
-            if path is None:
-                yield None
-                return
-            options = SessionOptions(threads=self._threads)
-            with runtimes.require(target.runtime).load(path, options) as session:
-                yield session
+        """The artifact with these operators float; the last few are kept on disk for a while."""
+        path = self._artifact(target, keep)
+        if path is None:
+            yield None
+            return
+        options = SessionOptions(threads=self._threads)
+        with runtimes.require(target.runtime).load(path, options) as session:
+            yield session
+
+    def _artifact(self, target: Target, keep: frozenset[str]) -> Path | None:
+        key = (target.runtime, keep)
+        if key not in self._built:
+            folder = Path(tempfile.mkdtemp(prefix="trial-", dir=self._folder))
+            self._built[key] = (folder, self._builder.trial(self._compressor, target, keep, folder))
+            if len(self._built) > _KEPT:
+                shutil.rmtree(self._built.pop(next(iter(self._built)))[0])
+        else:  # the most recently used go last
+            self._built[key] = self._built.pop(key)
+        return self._built[key][1]
 
     @contextmanager
     def _switched(
@@ -253,21 +296,22 @@ class MixedPrecision:
             yield names, lambda feeds, switches: session.run({**feeds, SWITCHES: switches})
 
 
-def _ranking(
+def _sensitivity(
     names: Sequence[str], run: Callable[[Feeds, Array], Outputs], samples: Sequence[Feeds]
-) -> list[str]:
-    """The operators by how much quantizing each alone moves the outputs, the worst first."""
+) -> dict[str, float]:
+    """For each operator the relative squared error of the outputs when it alone is quantized."""
     nothing = np.zeros(len(names), dtype=bool)
     wanted = [run(feeds, nothing) for feeds in samples]
     noise = {}
     for index, name in enumerate(names):
         switches = nothing.copy()
         switches[index] = True
-        noise[name] = sum(
+        errors = [
             _relative_error(exact, run(feeds, switches))
             for feeds, exact in zip(samples, wanted, strict=True)
-        )
-    return sorted(names, key=lambda name: -noise[name])
+        ]
+        noise[name] = sum(errors) / len(errors)
+    return noise
 
 
 def _relative_error(wanted: Outputs, got: Outputs) -> float:

@@ -16,7 +16,7 @@ from edgekit import runtimes
 from edgekit.build import Builder, Built, Target
 from edgekit.bundle import Bundle, hash_file, seal, writing
 from edgekit.compress.compressor import Compressor
-from edgekit.compress.recipe import Recipe
+from edgekit.compress.recipe import Budget, Recipe
 from edgekit.compress.search.journal import Journal
 from edgekit.errors import GateError
 from edgekit.machine import this_machine
@@ -92,12 +92,14 @@ def make_bundle(
         compressor = builder.compressor(recipe)
         built = builder.originals()
         built += builder.compressed(compressor) if recipe.passes else []
-        journal = _search(workload, builder, compressor, recipe, timing, out, built, progress)
+        journal = _search(
+            workload, builder, compressor, recipe, timing, out, Path(work), built, progress
+        )
         with ExitStack() as stack:
             judge = _Judge(workload, folder, built, timing or Timing(), progress, stack)
             verification = judge.verify()
             _require_originals(verification, built)
-            accuracy = judge.evaluate(recipe.budget.max_drop)
+            accuracy = judge.evaluate(recipe.budget)
             samples = judge.profile() if timing is not None else []
         judge.reference.save(folder / "reference.npz", _STORED_BYTES)
         manifest = _manifest(workload, recipe, compressor, built, inputs, outputs).model_copy(
@@ -125,6 +127,7 @@ def _search(
     recipe: Recipe,
     timing: Timing | None,
     out: Path,
+    work: Path,
     built: list[Built],
     progress: Progress,
 ) -> Journal:
@@ -143,16 +146,16 @@ def _search(
     if workload.evaluate is not None:
         with reference_predict(workload) as predict:
             score = workload.score(predict)
-    budget = recipe.budget.max_drop
     search = MixedPrecision(
         workload,
         builder,
         compressor,
         settings,
-        max_drop=_max_drop(workload, budget),
+        max_drop=_max_drop(workload, recipe.budget),
         sample=_verification_feeds(workload)[0],
         threads=(timing or Timing()).threads or this_machine().cores,
         journal=journal,
+        folder=work,
         progress=progress,
     )
     for target in builder.profiled:
@@ -162,11 +165,11 @@ def _search(
     return journal
 
 
-def _max_drop(workload: Workload, budget: float | None) -> float:
-    """The recipe's largest drop, or the workload's own."""
-    if budget is not None:
-        return budget
-    return workload.metric.max_drop if workload.metric is not None else 0.0
+def _max_drop(workload: Workload, budget: Budget) -> float:
+    """The recipe's largest drop, or its share of the workload's own."""
+    if budget.max_drop is not None:
+        return budget.max_drop
+    return budget.share * workload.metric.max_drop if workload.metric is not None else 0.0
 
 
 def _verification_feeds(workload: Workload) -> list[Feeds]:
@@ -230,11 +233,11 @@ class _Judge:
         why = f"{unusable(artifact.runtime)}; {graph if record.passed else record.reason}"
         return record.model_copy(update={"ran": False, "reason": why})
 
-    def evaluate(self, budget: float | None) -> Accuracy | None:
+    def evaluate(self, budget: Budget) -> Accuracy | None:
         """The workload's metric of the original and of each artifact.
 
         Args:
-            budget: the recipe's largest drop, None for the workload's own.
+            budget: the recipe's.
         """
         workload = self._workload
         if workload.evaluate is None or workload.metric is None:

@@ -11,6 +11,7 @@ import pytest
 from edgekit import doctor
 from edgekit.doctor import diagnose
 from edgekit.machine import this_machine
+from edgekit.numerics import parse_target
 
 
 def test_this_machine_is_described() -> None:
@@ -18,6 +19,10 @@ def test_this_machine_is_described() -> None:
     assert machine.cpu
     assert machine.cores == len(os.sched_getaffinity(0))
     assert machine.memory_bytes > 2**28
+
+
+def test_the_target_is_one_that_compress_takes() -> None:
+    assert parse_target(diagnose().target).runs_on(this_machine().features)
 
 
 def test_features_are_those_of_the_kernel() -> None:

@@ -25,6 +25,7 @@ def doctor(json: Json = False) -> None:
     features = ", ".join(machine.features) or "no instruction sets known to edgekit"
     facts = Table(show_header=False, box=None)
     facts.add_row("CPU", f"{machine.cpu}, {machine.cores} cores, {features}")
+    facts.add_row("target", found.target)
     facts.add_row("int8", found.int8)
     facts.add_row("memory", f"{machine.memory_bytes / 2**30:.1f} GiB")
     facts.add_row("system", f"{machine.system}, Python {machine.python}")

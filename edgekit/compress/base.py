@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import onnx_ir as ir
 from pydantic import BaseModel, ConfigDict
@@ -84,6 +84,8 @@ class GraphContext:
         target: the instruction set that the artifact will run on.
         keep_float: names of operators that have to stay float.
         learned: layers whose scales were learnt in training, by the sha256 of the layer's weight.
+        memo: what passes found out for this engine that does not depend on ``keep_float``, kept
+            from one build to the next.
     """
 
     profile: PlacementProfile
@@ -92,6 +94,7 @@ class GraphContext:
     target: InstructionSet
     keep_float: frozenset[str] = frozenset()
     learned: Mapping[str, Learned] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 class Pass(BaseModel, ABC):

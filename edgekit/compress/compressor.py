@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -57,6 +58,7 @@ class Compressor:
         self._shared: ir.Model | None = None
         self._shared_changed = False
         self._path = model
+        self._memos: dict[str, dict[str, Any]] = {}
         self._ready: dict[tuple[str, frozenset[str]], Path] = {}
         self.table: CalibrationTable | None = None
         self.notes: list[str] = []
@@ -165,6 +167,7 @@ class Compressor:
             target=self._target,
             keep_float=keep_float,
             learned=self._learned,
+            memo=self._memos.setdefault(engine, {}),
         )
 
     def _tell(self, engine: str, report: PassReport) -> None:

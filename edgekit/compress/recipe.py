@@ -24,6 +24,8 @@ class Budget(BaseModel):
         max_drop: how much worse the workload's metric may get, in the metric's own unit
             (0.01 of an accuracy given as a fraction is one point); None for what the workload
             itself allows.
+        share: the part of what the workload allows that this recipe may use up; 0.2 of an allowed
+            point is 0.2 points. It does not touch a ``max_drop`` given here or with ``--max-drop``.
         min_speedup: least speed-up over the uncompressed artifact of the same runtime, measured
             in the same interleaved run; the whole confidence interval has to lie above it.
     """
@@ -31,6 +33,7 @@ class Budget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_drop: float | None = Field(default=None, ge=0.0)
+    share: float = Field(default=1.0, gt=0.0, le=1.0)
     min_speedup: float = Field(default=1.0, ge=0.0)
 
 

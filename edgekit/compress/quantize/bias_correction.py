@@ -8,7 +8,7 @@ Source: Nagel et al., "Data-Free Quantization through Weight Equalization and Bi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -19,31 +19,42 @@ from edgekit.compress.quantize.qdq import output_axis
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
-__all__ = ["correct_biases", "mean_shift"]
+__all__ = ["correct_biases", "input_means", "mean_shift"]
 
 #: A mean needs few samples.
 _SAMPLES = 32
 
 
+def input_means(model: ir.Model, placement: Placement, calibrator: Calibrator) -> dict[str, Array]:
+    """The mean of each input channel of every weighted operator, by tensor, on the float graph."""
+    means = {
+        str(n.tensors[0].name): ChannelMean(1 if n.node.op_type == "Conv" else -1)
+        for n in placement.nodes
+        if n.weight is not None
+    }
+    calibrator.observe(model, means, _SAMPLES)
+    # A tensor that was empty in every batch has no mean.
+    return {name: found.mean for name, found in means.items() if found.count}
+
+
 def correct_biases(
-    model: ir.Model, placement: Placement, calibrator: Calibrator
+    model: ir.Model, placement: Placement, means: Mapping[str, Array]
 ) -> Callable[[Sequence[QuantizedNode]], int]:
-    """Measure the means now, on the float graph; the result corrects the quantized one.
+    """Keep the float weights now; the result corrects the quantized graph.
+
+    Args:
+        model: the float graph.
+        placement: what will be quantized in it.
+        means: from :func:`input_means`.
 
     Returns:
         A function to call with the operators that were quantized; it gives the number of biases
         that it changed. An operator without a constant bias behind it is left alone.
     """
-    weighted = [node for node in placement.nodes if node.weight is not None]
+    weighted = [n for n in placement.nodes if n.weight is not None]
     originals = {str(n.node.name): _array(n.weight) for n in weighted}
-    means = {
-        str(n.tensors[0].name): ChannelMean(1 if n.node.op_type == "Conv" else -1) for n in weighted
-    }
-    calibrator.observe(model, means, _SAMPLES)
     inputs = {
-        str(n.node.name): means[name].mean
-        for n in weighted
-        if means[name := str(n.tensors[0].name)].count  # empty in every batch otherwise
+        str(n.node.name): means[name] for n in weighted if (name := str(n.tensors[0].name)) in means
     }
 
     def correct(done: Sequence[QuantizedNode]) -> int:

@@ -11,13 +11,14 @@ from pydantic import Field
 from edgekit.calibration import CalibrationTable, Estimator, EstimatorName, Range
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.adaround import learn_rounding
-from edgekit.compress.quantize.bias_correction import correct_biases
+from edgekit.compress.quantize.bias_correction import correct_biases, input_means
 from edgekit.compress.quantize.learned import apply_learned
 from edgekit.compress.quantize.placement import Placement, plan
 from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq
 from edgekit.compress.quantize.quantized import refuse_quantized
 from edgekit.compress.quantize.switchable import make_switchable
 from edgekit.errors import CompressError
+from edgekit.spec import Array
 
 __all__ = ["Int8Ptq"]
 
@@ -57,7 +58,7 @@ class Int8Ptq(GraphPass):
         total = len(model.graph)
         prepared = self._prepare(model, context)
         correct = (
-            correct_biases(model, prepared.placement, context.calibrator)
+            correct_biases(model, prepared.placement, self._means(model, context))
             if self.bias_correction
             else None
         )
@@ -97,8 +98,21 @@ class Int8Ptq(GraphPass):
         ranges, fixed = apply_learned(placement, table.ranges, context.learned)
         options = WeightOptions(context.target.levels, self.weights == "mse", fixed)
         if self.rounding == "adaround":
-            options = learn_rounding(model, placement, options, context.calibrator)
+            # For all operators, so that a build with others left float finds its own.
+            if "rounding" not in context.memo:
+                everything = plan(model, context.profile)
+                context.memo["rounding"] = learn_rounding(
+                    model, everything, options, context.calibrator
+                )
+            options = context.memo["rounding"]
         return _Prepared(placement, ranges, options, table)
+
+    def _means(self, model: ir.Model, context: GraphContext) -> dict[str, Array]:
+        if "means" not in context.memo:
+            everything = plan(model, context.profile)
+            context.memo["means"] = input_means(model, everything, context.calibrator)
+        means: dict[str, Array] = context.memo["means"]
+        return means
 
     def _table(self, model: ir.Model, context: GraphContext) -> CalibrationTable:
         """One calibration for all the engines of this run."""
