@@ -218,13 +218,15 @@ class MixedPrecision:
         """Time ran out before the budget held: the operators that were float in the best trial."""
         metric = self._workload.metric
         assert metric is not None
-        scored = [t for t in self._journal.trials if t.engine == target.runtime and t.score]
-        best = min(
-            scored,
-            key=lambda t: (metric.drop(0.0, t.score or 0.0), len(t.keep_float)),
-            default=None,
-        )
-        return frozenset(best.keep_float) if best is not None else otherwise
+        scored = [
+            (t.score, t.keep_float)
+            for t in self._journal.trials
+            if t.engine == target.runtime and t.score is not None
+        ]
+        if not scored:
+            return otherwise
+        _, best = min(scored, key=lambda one: (metric.drop(0.0, one[0]), len(one[1])))
+        return frozenset(best)
 
     def _real_score(self, target: Target, keep: frozenset[str]) -> float | None:
         """The metric of the artifact; None when nothing is quantized in it: it is the original."""

@@ -13,7 +13,8 @@ from torch import nn
 from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import Recipe
-from edgekit.mixed_precision import fingerprint
+from edgekit.compress.search.journal import Journal, Trial
+from edgekit.mixed_precision import MixedPrecision, fingerprint
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.spec import Feeds
 from edgekit.workload import Metric, Workload
@@ -203,3 +204,26 @@ def test_the_fingerprint_is_that_of_graph_recipe_and_metric(
     assert fingerprint(onnx_file, _recipe(0.2), workload) != own
     assert fingerprint(built / "bundle.json", _recipe(0.1), workload) != own
     assert fingerprint(onnx_file, _recipe(0.1), replace(workload, name="other")) != own
+
+
+@pytest.mark.parametrize(("higher_is_better", "kept"), [(True, ("a", "b")), (False, ("b",))])
+def test_out_of_time_the_trial_with_the_best_score_wins_also_when_it_is_zero(
+    workload: Workload, *, higher_is_better: bool, kept: tuple[str, ...]
+) -> None:
+    journal = Journal(None, "")
+    for names, score in (
+        ((), 0.2),
+        (("a",), 0.1),
+        (("b",), 0.0),
+        (("a", "b"), 0.3),
+        (("c",), None),
+    ):
+        trial = Trial(engine="onnxruntime", kind="simulated", keep_float=names, score=score)
+        journal.add(trial)
+    search = MixedPrecision.__new__(MixedPrecision)
+    search._workload = replace(
+        workload, evaluate=lambda _: {}, metric=Metric("m", higher_is_better=higher_is_better)
+    )
+    search._journal = journal
+    (target,) = parse_targets(["onnxruntime"], None)
+    assert search._best_scoring(target, frozenset()) == frozenset(kept)
