@@ -46,11 +46,11 @@ _ROUNDS, _ROUND_SECONDS = (15, 200), 1.5
 _REAL_TRIES = 4
 
 
-def fingerprint(model: Path, recipe: Recipe, workload: Workload) -> str:
-    """What a journal belongs to: the same graph, recipe and metric."""
+def fingerprint(model: Path, recipe: Recipe, workload: Workload, *others: str) -> str:
+    """What a journal belongs to: the same graph, recipe, metric, and whatever ``others`` name."""
     digest = hashlib.sha256(model.read_bytes())
     digest.update(recipe.model_dump_json(by_alias=True).encode())
-    digest.update(workload.name.encode())
+    digest.update("\n".join((workload.name, *others)).encode())
     return digest.hexdigest()
 
 

@@ -141,7 +141,10 @@ def _search(
     if timing is None:
         settings = settings.model_copy(update={"latency": False})
     beside = out.with_name(f"{out.name}.search.jsonl")
-    journal = Journal(beside, fingerprint(builder.model, recipe, workload))
+    data = compressor.table.data if compressor.table is not None else ""
+    journal = Journal(
+        beside, fingerprint(builder.model, recipe, workload, compressor.target.name, data)
+    )
     score = None
     if workload.evaluate is not None:
         with reference_predict(workload) as predict:

@@ -33,7 +33,7 @@ class OpenVinoExporter:
             ) from error
         path = stem.with_suffix(".xml")
         try:
-            model = ov.Core().read_model(onnx_path)
+            model = ov.convert_model(onnx_path)
             half = ir.load(onnx_path).metadata_props.get(INFERENCE_PRECISION)
             if half is not None:
                 model.set_rt_info(half, ["edgekit", "inference_precision"])

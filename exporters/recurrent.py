@@ -96,7 +96,11 @@ def _gather_before_transpose(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _last_state(graph: ir.Graph, node: ir.Node) -> bool:
     """The last step of all outputs is what a forward operator also returns as its last state."""
-    if node.op_type != "Gather" or node.inputs[0] is None or node.attributes.get_int("axis", 0):
+    if (
+        node.op_type != "Gather"
+        or node.inputs[0] is None
+        or node.attributes.get_int("axis", 0) != 0
+    ):
         return False
     result, squeeze = node.outputs[0], node.inputs[0].producer()
     if _constant(node, 1) != -1 or result.is_graph_output():

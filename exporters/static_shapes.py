@@ -25,7 +25,9 @@ def plain_pooling(graph: ir.Graph) -> int:
         if source.dtype is None or not source.dtype.is_floating_point():
             continue
         axes = node.inputs[1] if len(node.inputs) > 1 else None
-        chosen = axes.const_value.numpy() if axes is not None and axes.const_value else []
+        chosen: list[int] = (
+            axes.const_value.numpy().tolist() if axes is not None and axes.const_value else []
+        )
         kept = node.attributes.get_int("keepdims", 1) == 1
         result = node.outputs[0]
         if sorted(axis % 4 for axis in chosen) != [2, 3] or not kept or result.is_graph_output():

@@ -37,6 +37,7 @@ class Compressor:
         learned: see :class:`~edgekit.compress.base.GraphContext`.
 
     Attributes:
+        target: the instruction set that the artifacts will run on.
         table: the calibration table, once a pass has made one.
         notes: what the passes did, one line each.
     """
@@ -53,7 +54,7 @@ class Compressor:
         self._passes = list(passes)
         self._engines = [PROFILES[name] for name in engines]
         self._calibrator = calibrator
-        self._target = target
+        self.target = target
         self._learned = learned or {}
         self._shared: ir.Model | None = None
         self._shared_changed = False
@@ -145,7 +146,7 @@ class Compressor:
         profile = PROFILES[engine]
         takes = profile.half_form == "hint" and "bf16" in profile.half
         static = any(isinstance(step, Int8Ptq) for step in self._passes)
-        return "bf16" if takes and self._target.bf16 and static else None
+        return "bf16" if takes and self.target.bf16 and static else None
 
     def _common(self) -> ir.Model:
         """The float graph after the passes that are the same for every engine."""
@@ -164,7 +165,7 @@ class Compressor:
             profile=PROFILES[engine],
             profiles=tuple(self._engines),
             calibrator=self._calibrator,
-            target=self._target,
+            target=self.target,
             keep_float=keep_float,
             learned=self._learned,
             memo=self._memos.setdefault(engine, {}),

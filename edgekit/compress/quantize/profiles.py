@@ -82,7 +82,7 @@ _STAYS_FLOAT = MappingProxyType(
         "Gelu": "no engine has an integer kernel; it runs on the accumulator before the next Q",
         "MatMul of two activations": "attention scores: measured, int8 gains no time at the "
         "sequence lengths of an edge device and costs accuracy",
-        "GlobalAveragePool": "on OpenVINO: one more rounding, and EfficientNet-Lite0 took 3 % longer",
+        "GlobalAveragePool": "on OpenVINO one more rounding, and measured 3 % slower",
         "Gather": "an embedding lookup is a copy; weight-only int8 makes it smaller",
         "LSTM, GRU, RNN": "no engine has a static int8 kernel; see dynamic-int8",
     }
