@@ -25,7 +25,7 @@ lint: $(READY)  ## Formatting, lint, types.
 bench: $(READY)  ## The promised speeds, measured; prints ratios.
 	$(BIN)/python benchmarks/promises.py
 
-bench-quantization: $(READY) $(PEERS)/.ready  ## Other quantizers beside edgekit's; takes an hour.
+bench-quantization: $(READY) $(PEERS)/.ready  ## Other quantizers beside edgekit's; takes a quarter of an hour.
 	$(BIN)/python benchmarks/quantization.py --peers $(PEERS)/bin/python --json build/quantization.json
 
 clean:
