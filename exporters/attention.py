@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, bypass, read_instead
 
 from edgekit.spec import Array
 
@@ -44,7 +44,7 @@ def _drop_nan_guard(_: ir.Graph, node: ir.Node) -> bool:
         return False
     if _scalar(node.inputs[1]) != 0.0 or not _finite_mask(softmax.inputs[0]):
         return False
-    return _bypass(node, softmax.outputs[0])
+    return bypass(node.outputs[0], softmax.outputs[0])
 
 
 def _finite_mask(scores: ir.Value | None) -> bool:
@@ -73,7 +73,7 @@ def _drop_open_mask(_: ir.Graph, node: ir.Node) -> bool:
         allowed = _array(expand.inputs[0] if expand is not None else mask.inputs[0])
         same = _same_dims(node.outputs[0].shape, other.shape)
         if allowed is not None and allowed.dtype == bool and allowed.all() and same:
-            return _bypass(node, other)
+            return bypass(node.outputs[0], other)
     return False
 
 
@@ -97,10 +97,7 @@ def _plain_key_transpose(graph: ir.Graph, node: ir.Node) -> bool:
     if before is not None and _perm(before) == _SPLIT_HEADS and before.inputs[0] is not None:
         source, perm = before.inputs[0], _SPLIT_HEADS_KEY
     transpose = ir.node("Transpose", [source], {"perm": list(perm)}, name=f"{node.name}_swapped")
-    transpose.outputs[0].name = f"{result.name}_swapped"
-    transpose.outputs[0].type, transpose.outputs[0].shape = result.type, result.shape
-    graph.insert_before(node, transpose)
-    return _bypass(node, transpose.outputs[0])
+    return read_instead(graph, node, transpose, "swapped")
 
 
 def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
@@ -123,7 +120,7 @@ def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
         scaled = add_constant(graph, name, (array * factor).astype(array.dtype))
         target.replace_input_with(position, scaled)
     assert node.inputs[0] is not None
-    return _bypass(node, node.inputs[0])
+    return bypass(node.outputs[0], node.inputs[0])
 
 
 def _projection(value: ir.Value | None) -> Projection | None:
@@ -328,11 +325,3 @@ def _scalar(value: ir.Value | None) -> float | None:
     """A constant of one element that widens nothing it is combined with."""
     array = _array(value)
     return float(array.item()) if array is not None and array.shape in {(), (1,)} else None
-
-
-def _bypass(node: ir.Node, value: ir.Value) -> bool:
-    """Let the readers of ``node`` read ``value``; a graph output stays as it is."""
-    if node.outputs[0].is_graph_output():
-        return False
-    ir.convenience.replace_all_uses_with(node.outputs[0], value)
-    return True

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from edgekit.spec import Array
 
-__all__ = ["INFERENCE_PRECISION", "add_constant"]
+__all__ = ["INFERENCE_PRECISION", "add_constant", "bypass", "read_instead"]
 
 #: Key of an ONNX model's metadata that asks an engine to compute its float operators in ``fp16``
 #: or ``bf16``; the exporter of an engine that can passes it on inside the artifact.
@@ -32,3 +32,19 @@ def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     )
     graph.initializers[unique] = value
     return value
+
+
+def bypass(old: ir.Value, new: ir.Value) -> bool:
+    """Let the readers of ``old`` read ``new``; False for a graph output, which stays as it is."""
+    if old.is_graph_output():
+        return False
+    ir.convenience.replace_all_uses_with(old, new)
+    return True
+
+
+def read_instead(graph: ir.Graph, node: ir.Node, made: ir.Node, label: str) -> bool:
+    """Put ``made`` before ``node`` and let the readers of ``node`` read its result, see above."""
+    old, new = node.outputs[0], made.outputs[0]
+    new.name, new.type, new.shape = f"{old.name}_{label}", old.type, old.shape
+    graph.insert_before(node, made)
+    return bypass(old, new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, read_instead
 
 __all__ = ["simplify_recurrent"]
 
@@ -70,10 +70,7 @@ def _squeeze_directions(graph: ir.Graph, node: ir.Node) -> bool:
         return False
     axes = add_constant(graph, f"{result.name}_axes", np.array([1], np.int64))
     squeeze = ir.node("Squeeze", [source, axes], name=f"{node.name}_squeezed")
-    squeeze.outputs[0].name = f"{result.name}_squeezed"
-    squeeze.outputs[0].type, squeeze.outputs[0].shape = result.type, result.shape
-    graph.insert_before(node, squeeze)
-    return _bypass(result, squeeze.outputs[0])
+    return read_instead(graph, node, squeeze, "squeezed")
 
 
 def _gather_before_transpose(graph: ir.Graph, node: ir.Node) -> bool:
@@ -86,12 +83,8 @@ def _gather_before_transpose(graph: ir.Graph, node: ir.Node) -> bool:
     perm = tuple(transpose.attributes.get_ints("perm", ()))
     if perm != (1, 0, 2) or len(index.shape) or node.attributes.get_int("axis", 0) != 1:
         return False
-    result = node.outputs[0]
     gather = ir.node("Gather", [transpose.inputs[0], index], {"axis": 0}, name=f"{node.name}_first")
-    gather.outputs[0].name = f"{result.name}_first"
-    gather.outputs[0].type, gather.outputs[0].shape = result.type, result.shape
-    graph.insert_before(node, gather)
-    return _bypass(result, gather.outputs[0])
+    return read_instead(graph, node, gather, "first")
 
 
 def _last_state(graph: ir.Graph, node: ir.Node) -> bool:
@@ -120,10 +113,7 @@ def _last_state(graph: ir.Graph, node: ir.Node) -> bool:
     state.type, state.shape = result.type, ir.Shape(source.shape[1:])
     axes = add_constant(graph, f"{result.name}_axes", np.array([0], np.int64))
     first = ir.node("Squeeze", [state, axes], name=f"{node.name}_state")
-    first.outputs[0].name = f"{result.name}_state"
-    first.outputs[0].type, first.outputs[0].shape = result.type, result.shape
-    graph.insert_before(node, first)
-    return _bypass(result, first.outputs[0])
+    return read_instead(graph, node, first, "state")
 
 
 def _constant(node: ir.Node, position: int) -> object:
@@ -142,10 +132,3 @@ def _runs_forward(node: ir.Node) -> bool:
         and node.attributes.get_int("layout", 0) == 0
         and (len(node.inputs) <= 4 or node.inputs[4] is None)  # no sequence lengths
     )
-
-
-def _bypass(old: ir.Value, new: ir.Value) -> bool:
-    if old.is_graph_output():
-        return False
-    ir.convenience.replace_all_uses_with(old, new)
-    return True

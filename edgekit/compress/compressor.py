@@ -178,11 +178,11 @@ class Compressor:
 
 def _ask_for(half: str | None, source: Path, path: Path) -> None:
     """Copy a graph with the wish for half precision added (or taken away)."""
+    if half is None and source == path:
+        return  # it was saved without the wish
     model = ir.load(source)
     if half is not None:
         model.metadata_props[INFERENCE_PRECISION] = half
-    elif source == path:
-        return
     else:
         model.metadata_props.pop(INFERENCE_PRECISION, None)
     ir.save(model, path)
