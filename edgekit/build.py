@@ -24,7 +24,7 @@ from edgekit.manifest import Artifact
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
 from edgekit.reference import divisible
-from edgekit.spec import TensorSpec
+from edgekit.spec import BATCH, TensorSpec
 from edgekit.workload import Workload
 
 if TYPE_CHECKING:
@@ -223,8 +223,7 @@ class Builder:
         half = compressor.half_for(target.runtime)
         if not compressor.build(target.runtime, path, keep_float, half=half, note=False):
             return None
-        options = ExportOptions(target.gpu, self._shapes(path))
-        return exporters.get(target.runtime).export(path, folder / "artifact", options)[0]
+        return self._export(target, path, folder / "artifact")[0]
 
     def _export_torch(self, module: torch.nn.Module) -> Path:
         import torch  # only for PyTorch models
@@ -264,13 +263,18 @@ class Builder:
         suffix = f"-{target.gpu}" if target.gpu else ""
         stem = self._folder / target.runtime / f"{precision}{suffix}"
         stem.parent.mkdir(exist_ok=True)
-        return exporter.export(onnx, stem, ExportOptions(target.gpu, self._shapes(onnx)))
+        return self._export(target, onnx, stem)
+
+    def _export(self, target: Target, onnx: Path, stem: Path) -> list[Path]:
+        exporter = exporters.get(target.runtime)
+        shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
+        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes))
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
         """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""
         specs = _specs(ir.load(onnx).graph.inputs)
         sizes = {
-            dim: 1 if dim == "batch" else size
+            dim: 1 if dim == BATCH else size
             for spec in specs
             for dim, size in zip(
                 spec.shape, self._workload.example_inputs[spec.name].shape, strict=True

@@ -19,7 +19,7 @@ from edgekit.exporters.prepare import load_onnx
 from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
 from edgekit.runtimes import SessionOptions
-from edgekit.spec import Array, TensorSpec
+from edgekit.spec import BATCH, Array, TensorSpec
 from edgekit.workload import Metric, Workload
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _program_dims(
         if node.op == "placeholder" and node.name in dims:
             for axis, size in enumerate(node.meta["val"].shape):
                 if not isinstance(size, int):
-                    label = "batch" if not labels and axis == 0 else f"dim_{len(labels)}"
+                    label = BATCH if not labels and axis == 0 else f"dim_{len(labels)}"
                     dims[node.name][axis] = labels.setdefault(str(size), label)
     return dims
 

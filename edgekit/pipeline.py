@@ -27,7 +27,7 @@ from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import summarize
 from edgekit.progress import Progress, Silent
-from edgekit.reference import reference_predict, take_samples
+from edgekit.reference import divisible, reference_predict, take_samples
 from edgekit.runtimes import Session, SessionOptions
 from edgekit.select import decide
 from edgekit.spec import Feeds, TensorSpec
@@ -176,12 +176,21 @@ def _max_drop(workload: Workload, budget: Budget) -> float:
 
 
 def _verification_feeds(workload: Workload) -> list[Feeds]:
+    """Single samples, and second a batch of two: an engine may have another form for it."""
+    samples: list[Feeds] = []
     if workload.calibration is not None:
         samples = take_samples(workload, workload.feeds(), _VERIFY_SAMPLES)
-        if samples:
-            return samples
-    example = {name: np.asarray(value) for name, value in workload.example_inputs.items()}
-    return take_samples(workload, [example], _VERIFY_SAMPLES)
+    if not samples:
+        example = {name: np.asarray(value) for name, value in workload.example_inputs.items()}
+        samples = take_samples(workload, [example], _VERIFY_SAMPLES)
+    first, *others = samples
+    if divisible(workload) and others and _same_shapes(first, others[0]):
+        others.insert(0, {name: np.concatenate([first[name], others[0][name]]) for name in first})
+    return [first, *others]
+
+
+def _same_shapes(one: Feeds, other: Feeds) -> bool:
+    return all(one[name].shape == other[name].shape for name in one)
 
 
 class _Judge:

@@ -10,12 +10,15 @@ import numpy.typing as npt
 
 from edgekit.errors import SpecError, nearest
 
-__all__ = ["DTYPES", "Array", "Dim", "Feeds", "Outputs", "TensorSpec", "check_feeds"]
+__all__ = ["BATCH", "DTYPES", "Array", "Dim", "Feeds", "Outputs", "TensorSpec", "check_feeds"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Dim: TypeAlias = int | str
 Feeds: TypeAlias = Mapping[str, Array]
 Outputs: TypeAlias = dict[str, Array]
+
+#: The name of the dynamic dimension that counts samples. Most calls on a device have one.
+BATCH = "batch"
 
 #: The dtypes a model's inputs and outputs may have, by numpy name.
 DTYPES: tuple[str, ...] = (
@@ -74,9 +77,9 @@ class TensorSpec:
             SpecError: wrong dtype, rank or size, or a dynamic dimension that differs from the
                 size another tensor of the same call gave it.
         """
-        if array.dtype.name != self.dtype:
+        if array.dtype != self.dtype:
             raise SpecError(
-                f"dtype is {array.dtype.name}, expected {self.dtype}",
+                f"dtype is {array.dtype}, expected {self.dtype}",
                 where=f"tensor {self.name!r}",
                 fix=f"Convert it with .astype({self.dtype!r})",
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from edgekit.errors import CalibrationError, EdgekitError, WorkloadError
-from edgekit.spec import Feeds, Outputs
+from edgekit.spec import BATCH, Feeds, Outputs
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ class Workload:
         """The dynamic axes of every input: declared, or axis 0 as ``batch``."""
         if self.dynamic_shapes is not None:
             return {name: dict(self.dynamic_shapes.get(name, {})) for name in self.example_inputs}
-        return {name: {0: "batch"} for name in self.example_inputs}
+        return {name: {0: BATCH} for name in self.example_inputs}
 
     def feeds(self) -> Iterator[Feeds]:
         """The calibration batches, each value as a numpy array.

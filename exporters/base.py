@@ -31,7 +31,7 @@ class ExportOptions:
 
     Attributes:
         gpu: compute capability such as ``sm89``, for engines that are tied to one.
-        shapes: for each input with a dynamic dimension.
+        shapes: for each input with a dynamic dimension, where the target is a GPU.
     """
 
     gpu: str | None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ __all__ = ["OpenVino"]
 
 #: Where the exporter leaves the wish for half-precision arithmetic, and OpenVINO's names for it.
 _PRECISION_INFO = ["edgekit", "inference_precision"]
+#: Where the exporter names the shapes that most calls have: JSON, -1 for what stays dynamic.
+_SHAPES_INFO = ["edgekit", "usual_shapes"]
 _HINTS = {"bf16": "BF16", "fp16": "FP16"}
 
 
@@ -58,32 +62,85 @@ class OpenVino:
                 wanted = _HINTS[model.get_rt_info(_PRECISION_INFO).astype(str)]
                 if wanted in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                     config["INFERENCE_PRECISION_HINT"] = wanted.lower()
-            compiled = core.compile_model(model, "CPU", config)
+            return _OpenVinoSession(
+                model, lambda form: core.compile_model(form, "CPU", config), ov.Tensor
+            )
+        except RuntimeUnavailableError:
+            raise
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure
             raise RuntimeUnavailableError(
                 f"OpenVINO refuses the model: {' '.join(str(error).split())[-300:]}",
                 where=str(artifact),
                 fix="Export it again, or choose another runtime",
             ) from error
-        return _OpenVinoSession(compiled)
 
 
 class _OpenVinoSession(Session):
-    def __init__(self, compiled: ov.CompiledModel) -> None:
-        self._request: ov.InferRequest | None = compiled.create_infer_request()
-        self.inputs = tuple(_spec(port) for port in compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+    """Up to two compiled forms of one model: for the usual shapes, and for any other.
+
+    OpenVINO plans a graph of known shapes once (memory, kernels, loop bounds) and one of dynamic
+    shapes at every call: measured at batch 1, the static form takes 0.91x the time of the dynamic
+    one on EfficientNet-Lite0, 0.82x on ResNet-8. The general form costs a second copy of the packed
+    weights, so it is compiled when the first call needs it.
+    """
+
+    def __init__(
+        self,
+        model: ov.Model,
+        compile_model: Callable[[ov.Model], ov.CompiledModel],
+        tensor: type[ov.Tensor],
+    ) -> None:
+        self.inputs = tuple(_spec(port) for port in model.inputs)
+        self.outputs = tuple(_spec(port) for port in model.outputs)
+        self._fixed: list[tuple[str, int, int]] = []
+        self._tensor = tensor
+        self._usual: ov.InferRequest | None = None
+        self._general: ov.InferRequest | None = None
+        self._compile: Callable[[], ov.InferRequest] | None = lambda: compile_model(
+            model
+        ).create_infer_request()
+        if model.has_rt_info(_SHAPES_INFO):
+            shapes = json.loads(model.get_rt_info(_SHAPES_INFO).astype(str))
+            usual = model.clone()
+            usual.reshape(shapes)
+            self._fixed = [
+                (name, axis, size)
+                for name, shape in shapes.items()
+                for axis, size in enumerate(shape)
+                if size >= 0
+            ]
+            self._usual = compile_model(usual).create_infer_request()
+        else:
+            self._general = self._compile()
 
     def _run(self, feeds: Feeds) -> Outputs:
-        if self._request is None:
+        request = self._request(feeds)
+        # The request points into these arrays, without holding them, until it has run.
+        arrays = [np.require(feeds[spec.name], requirements="C") for spec in self.inputs]
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, self._tensor(array, array.flags.writeable))
+        # Not infer(): that computes in the calling thread, beside OpenVINO's own pinned ones.
+        # EfficientNet-Lite0 in int8 on two cores took 0.96x the time this way, ResNet-8 0.86x.
+        request.start_async()
+        request.wait()
+        return {
+            spec.name: request.get_output_tensor(index).data.copy()
+            for index, spec in enumerate(self.outputs)
+        }
+
+    def _request(self, feeds: Feeds) -> ov.InferRequest:
+        if self._compile is None:
             raise RuntimeError("the session is closed")
-        results = self._request.infer(
-            [np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs], share_inputs=True
-        )
-        return {spec.name: results[index] for index, spec in enumerate(self.outputs)}
+        if self._usual is not None and all(
+            feeds[name].shape[axis] == size for name, axis, size in self._fixed
+        ):
+            return self._usual
+        if self._general is None:
+            self._general = self._compile()
+        return self._general
 
     def close(self) -> None:
-        self._request = None
+        self._usual = self._general = self._compile = None
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -15,6 +15,7 @@ from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.errors import ExportError, GateError, RuntimeUnavailableError
 from edgekit.pipeline import Timing, make_bundle
+from edgekit.verify import Reference
 from edgekit.workload import Workload
 from tests.conftest import ARTIFACTS, batches
 
@@ -99,6 +100,13 @@ def test_a_fixed_batch_stays_whole(workload: Workload, tmp_path: Path) -> None:
 def test_labels_and_reference_samples_travel_with_the_bundle(bundle: Bundle) -> None:
     assert (bundle.path / "labels.txt").read_text().split() == list("abcde")
     assert bundle.manifest.reference == "reference.npz"
+
+
+def test_artifacts_are_verified_on_a_batch_of_two_as_well(bundle: Bundle) -> None:
+    reference = Reference.load(bundle.path / "reference.npz")
+    assert [feeds["image"].shape[0] for feeds in reference.feeds[:3]] == [1, 2, 1]
+    together = np.concatenate([reference.feeds[0]["image"], reference.feeds[2]["image"]])
+    np.testing.assert_array_equal(reference.feeds[1]["image"], together)
 
 
 def test_an_export_that_changes_the_model_is_refused_and_nothing_is_written(

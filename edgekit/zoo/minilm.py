@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from edgekit.reference import reference_predict
-from edgekit.spec import Array, Feeds
+from edgekit.spec import BATCH, Array, Feeds
 from edgekit.workload import Metric, Predict, Workload
 
 __all__ = ["workload"]
@@ -60,7 +60,7 @@ def workload() -> Workload:
         model=model,
         example_inputs=tokens,
         output_names=["embedding"],
-        dynamic_shapes={name: {0: "batch", 1: "sequence"} for name in tokens},
+        dynamic_shapes={name: {0: BATCH, 1: "sequence"} for name in tokens},
         calibration=lambda: _encode(tokenizer, sentences[0::2]),
         evaluate=lambda predict: _evaluate(predict, wanted(), list(held_out())),
         metric=Metric("cosine"),

@@ -1,0 +1,128 @@
+"""The form of an OpenVINO artifact that is compiled for batch 1 alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+from edgekit.exporters import ExportOptions, get
+from edgekit.runtimes import SessionOptions
+from onnx import TensorProto, helper
+
+from edgekit import runtimes
+from tests.conftest import SHAPE, batches
+
+FEEDS = next(batches())
+
+
+def exported(onnx_file: Path, folder: Path) -> Path:
+    return get("openvino").export(onnx_file, folder / "model", ExportOptions(None, {}))[0]
+
+
+def wish(path: Path) -> dict[str, list[int]] | None:
+    model = ov.Core().read_model(path)
+    if not model.has_rt_info(["edgekit", "usual_shapes"]):
+        return None
+    found: dict[str, list[int]] = json.loads(
+        model.get_rt_info(["edgekit", "usual_shapes"]).astype(str)
+    )
+    return found
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each model that OpenVINO compiles is dynamic, in order."""
+    seen: list[bool] = []
+    original = ov.Core.compile_model
+
+    def watched(self: ov.Core, model: ov.Model, *args: object) -> ov.CompiledModel:
+        seen.append(model.is_dynamic())
+        return original(self, model, *args)
+
+    monkeypatch.setattr(ov.Core, "compile_model", watched)
+    return seen
+
+
+def test_batch_1_runs_a_static_form_and_another_batch_compiles_the_general_one_once(
+    onnx_file: Path, tmp_path: Path, compiled: list[bool]
+) -> None:
+    path = exported(onnx_file, tmp_path)
+    with runtimes.get("openvino").load(path, SessionOptions(threads=1)) as session:
+        one = session.run({"image": FEEDS["image"][:1]})["logits"]
+        assert compiled == [False]
+        several = session.run(FEEDS)["logits"]
+        session.run({"image": FEEDS["image"][:3]})
+        assert compiled == [False, True]
+    np.testing.assert_allclose(several[:1], one, rtol=1e-4, atol=1e-5)
+
+
+def test_the_specs_stay_those_of_the_dynamic_model(onnx_file: Path, tmp_path: Path) -> None:
+    with runtimes.get("openvino").load(exported(onnx_file, tmp_path)) as session:
+        session.run({"image": FEEDS["image"][:1]})
+        assert session.inputs[0].dynamic
+        assert session.inputs[0].shape[1:] == SHAPE
+
+
+def test_a_closed_session_of_both_forms_says_so(onnx_file: Path, tmp_path: Path) -> None:
+    session = runtimes.get("openvino").load(exported(onnx_file, tmp_path))
+    session.run(FEEDS)
+    session.close()
+    for feeds in (FEEDS, {"image": FEEDS["image"][:1]}):
+        with pytest.raises(RuntimeError, match="closed"):
+            session.run(feeds)
+
+
+def graph(shape: list[int | str], target: list[int]) -> onnx.ModelProto:
+    reshape = helper.make_node("Reshape", ["x", "target"], ["y"])
+    values = helper.make_tensor("target", TensorProto.INT64, [len(target)], target)
+    made = helper.make_graph(
+        [reshape],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [values],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "expected"),
+    [
+        (["batch", 4], [-1, 2, 2], {"x": [1, 4]}),
+        (["batch", "sequence"], [-1, 1], {"x": [1, -1]}),
+        (["rows", 4], [-1, 2, 2], None),
+        ([3, 4], [3, 2, 2], None),
+        (["batch", 4], [2, 2, 2], None),
+    ],
+    ids=["batch", "batch and sequence", "no batch", "static", "batch 2 written into the graph"],
+)
+def test_the_exporter_names_the_shapes_at_batch_1_where_the_graph_takes_them(
+    tmp_path: Path, shape: list[int | str], target: list[int], expected: object
+) -> None:
+    path = tmp_path / "x.onnx"
+    onnx.save(graph(shape, target), path)
+    assert wish(exported(path, tmp_path)) == expected
+
+
+def test_read_only_and_scalar_feeds_are_read_right(tmp_path: Path) -> None:
+    add = helper.make_node("Add", ["x", "y"], ["z"])
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, []),
+    ]
+    output = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 2])
+    path = tmp_path / "x.onnx"
+    model = helper.make_graph([add], "g", inputs, [output])
+    onnx.save(
+        helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path
+    )
+    x = np.frombuffer(np.float32([[1, 2], [3, 4]]).tobytes(), np.float32).reshape(2, 2)
+    assert not x.flags.writeable
+    for feeds in (x, x[:1]):
+        with runtimes.get("openvino").load(exported(path, tmp_path)) as session:
+            got = session.run({"x": feeds, "y": np.array(10, np.float32)})["z"]
+        np.testing.assert_array_equal(got, feeds + 10)
