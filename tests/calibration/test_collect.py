@@ -151,3 +151,31 @@ def test_inputs_of_different_lengths_are_one_line(*, divisible: bool) -> None:
     with pytest.raises(CalibrationError, match="batch 0") as caught:
         calibrator.table(model, ["y"], Estimator(name="min-max"))
     assert "\n" not in str(caught.value)
+
+
+def test_channel_means_cost_no_pass_of_their_own_beside_a_table(graph: ir.Model) -> None:
+    reads = []
+
+    def feeds() -> Iterable[Feeds]:
+        reads.append(1)
+        return batches()
+
+    axes = {"image": 1, "logits": -1}
+    calibrator = Calibrator(feeds)
+    table = calibrator.table(graph, ["logits"], Estimator(name="min-max"), axes=axes)
+    beside = calibrator.means(graph, axes, table)
+    assert len(reads) == 1
+    together = np.concatenate([one["image"] for one in batches()])
+    np.testing.assert_allclose(beside["image"], together.mean(axis=(0, 2, 3)), rtol=1e-5, atol=1e-6)
+    # Another process finds the table in the cache, and has to come to the same correction.
+    later = Calibrator(batches).means(graph, axes, table)
+    for name in axes:
+        np.testing.assert_array_equal(later[name], beside[name])
+
+
+def test_means_are_over_the_samples_of_the_table(graph: ir.Model) -> None:
+    calibrator = Calibrator(batches, samples=8)
+    table = calibrator.table(graph, ["image"], Estimator(name="min-max"))
+    means = Calibrator(batches).means(graph, {"image": 1}, table)
+    first = next(batches())["image"]
+    np.testing.assert_allclose(means["image"], first.mean(axis=(0, 2, 3)), rtol=1e-5, atol=1e-6)

@@ -13,28 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.calibration import Calibrator, ChannelMean
 from edgekit.compress.quantize.placement import Placement, QuantizedNode
 from edgekit.compress.quantize.qdq import output_axis
 from edgekit.exporters.graph import add_constant
 from edgekit.spec import Array
 
-__all__ = ["correct_biases", "input_means", "mean_shift"]
-
-#: A mean needs few samples.
-_SAMPLES = 32
+__all__ = ["channel_axes", "correct_biases", "mean_shift"]
 
 
-def input_means(model: ir.Model, placement: Placement, calibrator: Calibrator) -> dict[str, Array]:
-    """The mean of each input channel of every weighted operator, by tensor, on the float graph."""
-    means = {
-        str(n.tensors[0].name): ChannelMean(1 if n.node.op_type == "Conv" else -1)
+def channel_axes(placement: Placement) -> dict[str, int]:
+    """The tensors whose means the correction needs, and which axis of each counts channels."""
+    return {
+        str(n.tensors[0].name): 1 if n.node.op_type == "Conv" else -1
         for n in placement.nodes
         if n.weight is not None
     }
-    calibrator.observe(model, means, _SAMPLES)
-    # A tensor that was empty in every batch has no mean.
-    return {name: found.mean for name, found in means.items() if found.count}
 
 
 def correct_biases(
@@ -45,7 +38,7 @@ def correct_biases(
     Args:
         model: the float graph.
         placement: what will be quantized in it.
-        means: from :func:`input_means`.
+        means: of each channel, by tensor, on the float graph.
 
     Returns:
         A function to call with the operators that were quantized; it gives the number of biases

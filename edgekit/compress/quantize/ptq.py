@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from edgekit.calibration import CalibrationTable, Estimator, EstimatorName, Range
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.adaround import learn_rounding
-from edgekit.compress.quantize.bias_correction import correct_biases, input_means
+from edgekit.compress.quantize.bias_correction import channel_axes, correct_biases
 from edgekit.compress.quantize.learned import apply_learned
 from edgekit.compress.quantize.placement import Placement, plan
 from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq
@@ -58,7 +59,7 @@ class Int8Ptq(GraphPass):
         total = len(model.graph)
         prepared = self._prepare(model, context)
         correct = (
-            correct_biases(model, prepared.placement, self._means(model, context))
+            correct_biases(model, prepared.placement, prepared.means)
             if self.bias_correction
             else None
         )
@@ -94,7 +95,7 @@ class Int8Ptq(GraphPass):
                 fix="Use the recipe int8, which reduces the range, or another --target",
             )
         placement = plan(model, context.profile, context.keep_float)
-        table = self._table(model, context)
+        table, means = self._observed(model, context)
         ranges, fixed = apply_learned(placement, table.ranges, context.learned)
         options = WeightOptions(context.target.levels, self.weights == "mse", fixed)
         if self.rounding == "adaround":
@@ -105,21 +106,21 @@ class Int8Ptq(GraphPass):
                     model, everything, options, context.calibrator
                 )
             options = context.memo["rounding"]
-        return _Prepared(placement, ranges, options, table)
+        return _Prepared(placement, ranges, options, table, means)
 
-    def _means(self, model: ir.Model, context: GraphContext) -> dict[str, Array]:
-        if "means" not in context.memo:
-            everything = plan(model, context.profile)
-            context.memo["means"] = input_means(model, everything, context.calibrator)
-        means: dict[str, Array] = context.memo["means"]
-        return means
-
-    def _table(self, model: ir.Model, context: GraphContext) -> CalibrationTable:
-        """One calibration for all the engines of this run."""
+    def _observed(
+        self, model: ir.Model, context: GraphContext
+    ) -> tuple[CalibrationTable, Mapping[str, Array]]:
+        """Ranges, and means where biases are corrected: one calibration for all engines."""
         tensors: set[str] = set()
+        axes: dict[str, int] = {}
         for profile in context.profiles:
-            tensors |= plan(model, profile).tensors
-        return context.calibrator.table(model, tensors, self.estimator, self.settle)
+            placement = plan(model, profile)
+            tensors |= placement.tensors
+            axes |= channel_axes(placement) if self.bias_correction else {}
+        calibrator = context.calibrator
+        table = calibrator.table(model, tensors, self.estimator, self.settle, axes)
+        return table, calibrator.means(model, axes, table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +131,4 @@ class _Prepared:
     ranges: dict[str, Range]
     options: WeightOptions
     table: CalibrationTable
+    means: Mapping[str, Array]

@@ -76,9 +76,10 @@ class SmoothQuant(GraphPass):
         self, rows: Array, largest: Array, weights: Sequence[Array]
     ) -> tuple[float, Array, float] | None:
         """Alpha, per-channel divisor and gain of the best strength; None when none is worth it."""
-        before = _error(rows, weights, np.ones_like(largest))
+        exact = [rows @ weight for weight in weights]
+        before = _error(rows, weights, exact, np.ones_like(largest))
         tried = [(alpha, _divisor(largest, weights, alpha)) for alpha in self.alphas]
-        errors = [_error(rows, weights, scale) for _, scale in tried]
+        errors = [_error(rows, weights, exact, scale) for _, scale in tried]
         best = int(np.argmin(errors))
         gain = before / max(errors[best], 1e-30)
         return (*tried[best], gain) if gain > _FREE_GAIN else None
@@ -95,17 +96,16 @@ def _divisor(largest: Array, weights: Sequence[Array], alpha: float) -> Array:
     return divisor
 
 
-def _error(rows: Array, weights: Sequence[Array], divisor: Array) -> float:
-    """Squared error of the quantized products against the float ones, relative to their power."""
+def _error(rows: Array, weights: Sequence[Array], exact: Sequence[Array], divisor: Array) -> float:
+    """Squared error of the quantized products against the exact ones, relative to their power."""
     smooth = rows / divisor
     parameters = asymmetric_uint8(Range(low=float(smooth.min()), high=float(smooth.max())))
     activations = dequantize(quantize(smooth, parameters), parameters)
     total = 0.0
-    for weight in weights:
+    for weight, wanted in zip(weights, exact, strict=True):
         scaled = weight * divisor[:, None]
         steps, affine = quantize_weight(scaled, 1, weight_scale(scaled, 1))
-        exact = rows @ weight
         got = activations @ dequantize(steps, affine, 1)
-        power = float(np.square(exact, dtype=np.float64).sum())
-        total += float(np.square(exact - got, dtype=np.float64).sum()) / max(power, 1e-30)
+        power = float(np.square(wanted, dtype=np.float64).sum())
+        total += float(np.square(wanted - got, dtype=np.float64).sum()) / max(power, 1e-30)
     return total
