@@ -117,8 +117,19 @@ class MixedPrecision:
         quantized = {str(node.name) for node in self._compressor.units(target.runtime)}
         if not keep or keep >= quantized:
             return None
+        self._time_choice(target, keep)
         half = self._compressor.half_for(target.runtime)
         return self._builder.variant(self._compressor, target, keep, half=half, suffix="mixed")
+
+    def _time_choice(self, target: Target, keep: frozenset[str]) -> None:
+        """Without a speed, what accuracy control chose could not be compared with the rest."""
+        asked = Trial(engine=target.runtime, kind="measured", keep_float=tuple(sorted(keep)))
+        same = [t for t in self._journal.trials if t.key[:3] == asked.key[:3]]
+        if any(trial.speedup is not None for trial in same):
+            return
+        score = next((trial.score for trial in same if trial.score is not None), None)
+        asked = asked.model_copy(update={"score": score, "note": "chosen for its score"})
+        self._journal.add(self._timed(target, asked, keep, frozenset(), 1.0))
 
     def _out(self) -> bool:
         limit = self._search.memory_mb

@@ -16,6 +16,7 @@ from edgekit.compress.recipe import Recipe
 from edgekit.compress.search.journal import Journal, Trial
 from edgekit.mixed_precision import MixedPrecision, fingerprint
 from edgekit.pipeline import Timing, make_bundle
+from edgekit.report.search import search_rows
 from edgekit.spec import Feeds
 from edgekit.workload import Metric, Workload
 from tests.conftest import batches
@@ -103,6 +104,18 @@ def test_every_trial_is_recorded_with_its_score(
     # what the simulation says of the all-int8 model is near to what was measured
     whole = {trial.kind: trial.score for trial in trials if trial.keep_float == ()}
     assert whole["simulated"] == pytest.approx(whole["measured"], abs=drop / 2)
+
+
+def test_the_choice_for_accuracy_is_timed_so_that_it_can_be_on_the_pareto_front(
+    workload: Workload, network: nn.Module, tmp_path: Path, drop: float
+) -> None:
+    bundle = _make(workload, tmp_path / "m.edge", Closeness(network), _recipe(drop * 0.7))
+    timed = [trial for trial in bundle.manifest.search if trial.speedup is not None]
+    assert len(timed) == 1
+    assert timed[0].keep_float
+    assert timed[0].score == pytest.approx(_scores(bundle)["onnxruntime-int8-mixed"])
+    rows = search_rows(bundle.manifest)
+    assert {row.keep_float for row in rows if row.pareto} >= {timed[0].keep_float}
 
 
 def test_a_budget_that_int8_keeps_costs_one_trial(
