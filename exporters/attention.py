@@ -8,11 +8,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
-from edgekit.exporters.graph import add_constant, bypass, read_instead
+from edgekit.exporters.graph import add_constant, bypass, read_instead, stored
 
-from edgekit.spec import Array
-
-__all__ = ["Projection", "attended_projection", "fuse_attention", "simplify_attention"]
+__all__ = ["fuse_attention", "simplify_attention"]
 
 _Dims: TypeAlias = ir.Shape | Sequence[int | ir.SymbolicDim]
 
@@ -70,7 +68,7 @@ def _drop_open_mask(_: ir.Graph, node: ir.Node) -> bool:
         if mask is None or _scalar(mask.inputs[1]) != 0.0 or other is None:
             continue
         expand = _producer(mask.inputs[0], "Expand")
-        allowed = _array(expand.inputs[0] if expand is not None else mask.inputs[0])
+        allowed = stored(expand.inputs[0] if expand is not None else mask.inputs[0])
         same = _same_dims(node.outputs[0].shape, other.shape)
         if allowed is not None and allowed.dtype == bool and allowed.all() and same:
             return bypass(node.outputs[0], other)
@@ -112,7 +110,7 @@ def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
     if linear is None:
         return False
     product, add, bias_position = linear
-    weight, bias = _array(product.inputs[1]), _array(add.inputs[bias_position])
+    weight, bias = stored(product.inputs[1]), stored(add.inputs[bias_position])
     assert weight is not None
     assert bias is not None
     for target, position, array in ((product, 1, weight), (add, bias_position, bias)):
@@ -123,7 +121,7 @@ def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
     return bypass(node.outputs[0], node.inputs[0])
 
 
-def _projection(value: ir.Value | None) -> Projection | None:
+def _projection(value: ir.Value | None) -> _Projection | None:
     """MatMul and bias Add that alone make ``value`` through reshapes, and the bias's position."""
     while value is not None:
         node = value.producer()
@@ -132,11 +130,11 @@ def _projection(value: ir.Value | None) -> Projection | None:
         if node.op_type == "Add":
             for position in (0, 1):
                 product = _producer(node.inputs[1 - position], "MatMul")
-                if product is None or _array(node.inputs[position]) is None:
+                if product is None or stored(node.inputs[position]) is None:
                     continue
                 alone = _read_once(product.outputs[0])
-                constant = _array(product.inputs[1]) is not None
-                return Projection(product, node, position) if alone and constant else None
+                constant = stored(product.inputs[1]) is not None
+                return _Projection(product, node, position) if alone and constant else None
             return None
         if node.op_type not in {"Reshape", "Transpose"}:
             return None
@@ -149,7 +147,7 @@ def _read_once(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
-class Projection(NamedTuple):
+class _Projection(NamedTuple):
     """A linear layer with constants: ``product + bias``.
 
     Attributes:
@@ -161,37 +159,6 @@ class Projection(NamedTuple):
     product: ir.Node
     add: ir.Node
     position: int
-
-
-def attended_projection(value: ir.Value) -> Projection | None:
-    """The projection of the values that attention averages into ``value``, channel by channel.
-
-    None when ``value`` is not joined heads, or when anything else reads what lies between.
-    """
-    joined = _producer(value, "Reshape")
-    averaged = _transposed(joined.inputs[0], _SPLIT_HEADS) if joined is not None else None
-    product = _producer(averaged, "MatMul")
-    split = _heads(product.inputs[1], _SPLIT_HEADS) if product is not None else None
-    if product is None or split is None or value.shape is None or split[0].shape is None:
-        return None
-    between = (joined.inputs[0], averaged, product.inputs[1])  # type: ignore[union-attr]
-    alone = all(one is not None and _read_once(one) for one in between)
-    same = value.shape[-1] == split[0].shape[-1]
-    found = _projection(product.inputs[1]) if alone and same else None
-    return found if found is not None and _same_channels(found.add.outputs[0], split[0]) else None
-
-
-def _same_channels(source: ir.Value, value: ir.Value | None) -> bool:
-    """Whether ``value`` is ``source``, reshaped perhaps, with its last axis as it was."""
-    while value is not None and value is not source:
-        node = value.producer()
-        before = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
-        if before is None or before.shape is None or value.shape is None:
-            return False
-        if before.shape[-1] != value.shape[-1]:
-            return False
-        value = before
-    return value is source
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,11 +284,7 @@ def _perm(node: ir.Node) -> tuple[int, ...]:
     return tuple(node.attributes.get_ints("perm", ()))
 
 
-def _array(value: ir.Value | None) -> Array | None:
-    return value.const_value.numpy() if value is not None and value.const_value else None
-
-
 def _scalar(value: ir.Value | None) -> float | None:
     """A constant of one element that widens nothing it is combined with."""
-    array = _array(value)
+    array = stored(value)
     return float(array.item()) if array is not None and array.shape in {(), (1,)} else None

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from edgekit.exporters.attention import attended_projection, fuse_attention, simplify_attention
+from edgekit.exporters.attention import fuse_attention, simplify_attention
 from onnx_ir.passes import common
 from torch import nn
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
@@ -285,30 +285,6 @@ def test_weights_that_are_read_elsewhere_stay() -> None:
     got = run(model, feeds)
     for name in ("y", "p"):
         np.testing.assert_allclose(got[name], wanted[name], rtol=1e-5, atol=1e-6)
-
-
-def _with_output(folder: Path, **options: object) -> ir.Value:
-    """What the last projection of the exported block reads."""
-    _, prepared = _exported(folder, **options)
-    model = ir.load(prepared)
-    last = [n for n in model.graph if n.op_type == "MatMul"][-1].inputs[0]
-    assert last is not None
-    return last
-
-
-def test_the_projection_of_the_attended_values_is_found(tmp_path: Path) -> None:
-    found = attended_projection(_with_output(tmp_path))
-    assert found is not None
-    assert found.add.inputs[found.position].name == "value.bias"
-
-
-def test_fewer_value_heads_have_no_projection_channel_by_channel(tmp_path: Path) -> None:
-    assert attended_projection(_with_output(tmp_path, key_heads=1)) is None
-
-
-def test_a_value_that_is_not_attention_has_no_projection(tmp_path: Path) -> None:
-    _, prepared = _exported(tmp_path)
-    assert attended_projection(ir.load(prepared).graph.inputs[0]) is None
 
 
 class _Bert(nn.Module):

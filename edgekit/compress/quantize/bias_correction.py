@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from edgekit.compress.quantize.placement import Placement, QuantizedNode
 from edgekit.compress.quantize.qdq import output_axis
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, must
 from edgekit.spec import Array
 
 __all__ = ["channel_axes", "correct_biases", "mean_shift"]
@@ -45,7 +45,7 @@ def correct_biases(
         that it changed. An operator without a constant bias behind it is left alone.
     """
     weighted = [n for n in placement.nodes if n.weight is not None]
-    originals = {str(n.node.name): _array(n.weight) for n in weighted}
+    originals = {str(n.node.name): must(n.weight) for n in weighted}
     inputs = {
         str(n.node.name): means[name] for n in weighted if (name := str(n.tensors[0].name)) in means
     }
@@ -100,7 +100,7 @@ def _subtract(graph: ir.Graph, chosen: QuantizedNode, shift: Array) -> int:
             position, add_constant(graph, name, (value - shift).astype(value.dtype))
         )
         return 1
-    steps, scale = (_array(v) for v in bias.producer().inputs[:2])  # type: ignore[union-attr]
+    steps, scale = (must(v) for v in bias.producer().inputs[:2])  # type: ignore[union-attr]
     moved = np.rint(steps.astype(np.float64) - shift / scale.astype(np.float64))
     limits = np.iinfo(np.int32)
     stored = add_constant(graph, name, np.clip(moved, limits.min, limits.max).astype(np.int32))
@@ -133,14 +133,8 @@ def _dequantized(weight: ir.Value | None) -> Array:
     assert weight is not None
     producer = weight.producer()
     assert producer is not None
-    steps, scale = (_array(value).astype(np.float64) for value in producer.inputs[:2])
+    steps, scale = (must(value).astype(np.float64) for value in producer.inputs[:2])
     axis = producer.attributes.get_int("axis", 1)
     shape = [1] * steps.ndim
     shape[axis] = -1
     return steps * scale.reshape(shape)
-
-
-def _array(value: ir.Value | None) -> Array:
-    assert value is not None
-    assert value.const_value is not None
-    return value.const_value.numpy()

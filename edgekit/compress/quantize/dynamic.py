@@ -13,13 +13,12 @@ import onnx_ir as ir
 
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.arithmetic import quantize_weight, weight_scale
-from edgekit.compress.quantize.constant_value import constant_value
 from edgekit.compress.quantize.linears import fold_transposes
 from edgekit.compress.quantize.quantized import refuse_quantized
 from edgekit.compress.quantize.weight_only import forms
 from edgekit.compress.quantize.weight_only.constants import Constant, linear_weights
 from edgekit.compress.quantize.weight_only.grid import Grid, GroupedWeight
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, append, must, stored
 from edgekit.spec import Array
 
 __all__ = ["DynamicInt8"]
@@ -103,8 +102,7 @@ class _Writer:
         inputs = [*node.inputs, *[None] * (8 - len(node.inputs))]
         parameters: list[ir.Value] = []
         for position in (1, 2):
-            rows = constant_value(inputs[position])
-            assert rows is not None
+            rows = must(inputs[position])
             pairs = [self._steps(np.ascontiguousarray(one.T)) for one in rows]
             name = f"{node.name}_{'wr'[position - 1]}"
             inputs[position] = self._constant(f"{name}_steps", [steps for steps, _ in pairs])
@@ -150,7 +148,7 @@ class _Writer:
         output: str,
         attributes: dict[str, int] | None = None,
     ) -> ir.Value:
-        return forms.append(self._graph, op, inputs, output, attributes)
+        return append(self._graph, op, inputs, output, attributes)
 
 
 def _is_lstm(node: ir.Node) -> bool:
@@ -160,4 +158,4 @@ def _is_lstm(node: ir.Node) -> bool:
     if len(node.inputs) > 7 and node.inputs[7] is not None:
         return False  # peepholes
     float32 = all(v is not None and v.dtype == ir.DataType.FLOAT for v in node.inputs[1:3])
-    return float32 and all(constant_value(value) is not None for value in node.inputs[1:3])
+    return float32 and all(stored(value) is not None for value in node.inputs[1:3])

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, must
 from edgekit.spec import Array
 
 __all__ = ["CrossLayerEqualization"]
@@ -80,11 +80,11 @@ def _constant_conv(node: ir.Node) -> bool:
 def _channels_match(first: ir.Node, second: ir.Node) -> bool:
     """Not so for a depthwise convolution with a channel multiplier."""
     depthwise = second.attributes.get_int("group", 1) > 1
-    return bool(_array(second, 1).shape[0 if depthwise else 1] == len(_array(first, 1)))
+    return bool(must(second.inputs[1]).shape[0 if depthwise else 1] == len(must(first.inputs[1])))
 
 
 def _equalize(graph: ir.Graph, first: ir.Node, second: ir.Node) -> None:
-    above, below = _array(first, 1), _array(second, 1)
+    above, below = must(first.inputs[1]), must(second.inputs[1])
     depthwise = second.attributes.get_int("group", 1) > 1
     channel = 0 if depthwise else 1  # the axis of `below` that counts the channels between
     range_above = np.abs(above).reshape(len(above), -1).max(axis=1)
@@ -94,7 +94,7 @@ def _equalize(graph: ir.Graph, first: ir.Node, second: ir.Node) -> None:
     scale = np.where(usable, np.sqrt(safe[0] / safe[1]), 1.0).clip(1 / _LARGEST, _LARGEST)
     _replace(graph, first, 1, above / scale.reshape(-1, *[1] * (above.ndim - 1)))
     if len(first.inputs) > 2 and first.inputs[2] is not None:
-        _replace(graph, first, 2, _array(first, 2) / scale)
+        _replace(graph, first, 2, must(first.inputs[2]) / scale)
     shape = [1] * below.ndim
     shape[channel] = -1
     _replace(graph, second, 1, below * scale.reshape(shape))
@@ -104,10 +104,3 @@ def _replace(graph: ir.Graph, node: ir.Node, position: int, array: Array) -> Non
     label = {1: "weight", 2: "bias"}[position]
     value = add_constant(graph, f"{node.name}_{label}_equalized", array.astype(np.float32))
     node.replace_input_with(position, value)
-
-
-def _array(node: ir.Node, position: int) -> Array:
-    value = node.inputs[position]
-    assert value is not None
-    assert value.const_value is not None
-    return value.const_value.numpy()

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.exporters.attention import attended_projection
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, must, stored
 from edgekit.spec import Array
 
 __all__ = [
@@ -45,36 +44,29 @@ class LinearGroup:
         for node in self.nodes:
             factor = divisor[None, :] if transposed(node) else divisor[:, None]
             name = f"{node.inputs[1].name}_smooth_{node.name}"  # type: ignore[union-attr]
-            node.replace_input_with(1, add_constant(graph, name, _stored(node) * factor))
-        places = self.absorbing()
-        for node, position in places:
-            value = node.inputs[position]
-            assert value is not None
-            assert value.const_value is not None
-            scaled = (value.const_value.numpy() / divisor).astype(np.float32)
-            node.replace_input_with(position, add_constant(graph, f"{value.name}_smooth", scaled))
-        if not places:
+            node.replace_input_with(1, add_constant(graph, name, must(node.inputs[1]) * factor))
+        norm = self.absorbing()
+        if norm is None:
             self._insert(graph, divisor)
+            return
+        for position, value in enumerate(norm.inputs[1:], start=1):
+            assert value is not None
+            scaled = (must(value) / divisor).astype(np.float32)
+            norm.replace_input_with(position, add_constant(graph, f"{value.name}_smooth", scaled))
 
-    def absorbing(self) -> list[tuple[ir.Node, int]]:
-        """The constants whose last axis can be divided instead of the tensor, if there are such.
+    def absorbing(self) -> ir.Node | None:
+        """The LayerNormalization whose constants can be divided instead of the tensor, if any.
 
-        They are the weights of the LayerNormalization that makes the tensor, or those of the values
-        that attention averages into it; in either case nobody else may read the tensor.
+        Nobody else may read the tensor. The projection of the values that attention averages could
+        absorb it, too, but OpenVINO moves a bare Q through the Transpose behind attention, which
+        then turns single bytes: with the division between them MiniLM is 3 to 4 % faster.
         """
-        others = {use.node for use in self.source.uses()} - set(self.nodes)
         norm = self.source.producer()
-        if norm is None or others or self.source.is_graph_output():
-            return []
-        projection = attended_projection(self.source)
-        if projection is not None:
-            return [(projection.product, 1), (projection.add, projection.position)]
-        if norm.op_type != "LayerNormalization":
-            return []
-        constants = [value for value in norm.inputs[1:] if value is not None]
-        if len(constants) != len(norm.inputs) - 1 or any(v.const_value is None for v in constants):
-            return []
-        return [(norm, position) for position in range(1, len(norm.inputs))]
+        if norm is None or norm.op_type != "LayerNormalization" or self.source.is_graph_output():
+            return None
+        if {use.node for use in self.source.uses()} - set(self.nodes):
+            return None
+        return norm if all(stored(value) is not None for value in norm.inputs[1:]) else None
 
     def _insert(self, graph: ir.Graph, divisor: Array) -> None:
         name = f"{self.source.name}_smooth"
@@ -136,14 +128,7 @@ def is_linear(node: ir.Node) -> bool:
 
 def weight_of(node: ir.Node) -> Array:
     """The weight as ``(inputs, outputs)``, float32."""
-    return _stored(node).T if transposed(node) else _stored(node)
-
-
-def _stored(node: ir.Node) -> Array:
-    value = node.inputs[1]
-    assert value is not None
-    assert value.const_value is not None
-    return value.const_value.numpy()
+    return must(node.inputs[1]).T if transposed(node) else must(node.inputs[1])
 
 
 def transposed(node: ir.Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -23,7 +23,7 @@ from edgekit.compress.quantize.placement import (
     QuantizedNode,
     shared_ranges,
 )
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, append, must
 from edgekit.spec import Array
 
 __all__ = ["WeightOptions", "insert_qdq", "output_axis", "with_shared_scales"]
@@ -46,6 +46,26 @@ class WeightOptions:
     levels: int = 127
     mse: bool = False
     fixed: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
+
+    def quantize(
+        self, chosen: QuantizedNode, smallest: Array | None = None
+    ) -> tuple[Array, AffineParameters, int]:
+        """The int8 weight of an operator, its parameters and its output-channel axis.
+
+        Args:
+            chosen: the operator.
+            smallest: least scale of each output channel.
+        """
+        weight = must(chosen.weight)
+        axis = output_axis(chosen.node, weight.ndim)
+        name = str(chosen.node.name)
+        if name in self.fixed:
+            steps, scale = self.fixed[name]
+            if smallest is not None and (smallest > scale).any():
+                steps, scale = _coarser(steps, scale, smallest, axis)
+            return steps, AffineParameters(scale, np.zeros(scale.shape, np.int8)), axis
+        scale = weight_scale(weight, axis, levels=self.levels, smallest=smallest, mse=self.mse)
+        return *quantize_weight(weight, axis, scale, self.levels), axis
 
 
 def insert_qdq(
@@ -146,11 +166,10 @@ class _Writer:
         node, position, weight = chosen.node, chosen.rule.weight, chosen.weight
         if weight is None or position is None or weight.const_value is None:
             return
-        axis = output_axis(node, len(weight.const_value.shape))
         input_scale = self._parameters(chosen.tensors[0]).scale
         bias = self._bias_of(chosen)
         smallest = None if bias is None else np.abs(bias) / (_LARGEST_BIAS * input_scale)
-        quantized, parameters = self._weight(str(node.name), weight, axis, smallest)
+        quantized, parameters, axis = self._options.quantize(chosen, smallest)
         name = f"{weight.name}_{node.name}"
         node.replace_input_with(position, self._dequantized(name, quantized, parameters, axis))
         if bias is not None and chosen.rule.bias is not None:
@@ -158,20 +177,6 @@ class _Writer:
             steps = AffineParameters(scale, np.zeros(scale.shape, np.int32))
             value = self._dequantized(f"{name}_bias", quantize_bias(bias, scale), steps, 0)
             node.replace_input_with(chosen.rule.bias, value)
-
-    def _weight(
-        self, node: str, weight: ir.Value, axis: int, smallest: Array | None
-    ) -> tuple[Array, AffineParameters]:
-        assert weight.const_value is not None
-        levels = self._options.levels
-        if node in self._options.fixed:
-            steps, scale = self._options.fixed[node]
-            if smallest is not None and (smallest > scale).any():
-                steps, scale = _coarser(steps, scale, smallest, axis)
-            return steps, AffineParameters(scale, np.zeros(scale.shape, np.int8))
-        array = weight.const_value.numpy()
-        scale = weight_scale(array, axis, levels=levels, smallest=smallest, mse=self._options.mse)
-        return quantize_weight(array, axis, scale, levels)
 
     def quantize_activations(self, chosen: QuantizedNode) -> None:
         """Let the operator read, and all readers of its result read, through a Q/DQ pair."""
@@ -194,9 +199,11 @@ class _Writer:
             parameters = self._parameters(value)
             scale = add_constant(self._graph, f"{name}_scale", parameters.scale)
             zero_point = add_constant(self._graph, f"{name}_zero_point", parameters.zero_point)
-            steps = self._node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantized")
-            self._done[name] = self._node(
-                "DequantizeLinear", [steps, scale, zero_point], f"{name}_dequantized"
+            steps = append(
+                self._graph, "QuantizeLinear", [value, scale, zero_point], f"{name}_quantized"
+            )
+            self._done[name] = append(
+                self._graph, "DequantizeLinear", [steps, scale, zero_point], f"{name}_dequantized"
             )
         return self._done[name]
 
@@ -231,16 +238,6 @@ class _Writer:
             add_constant(self._graph, f"{name}_scale", parameters.scale),
             add_constant(self._graph, f"{name}_zero_point", parameters.zero_point),
         ]
-        return self._node("DequantizeLinear", inputs, f"{name}_dequantized", {"axis": axis})
-
-    def _node(
-        self,
-        op: str,
-        inputs: Iterable[ir.Value],
-        output: str,
-        attributes: dict[str, int] | None = None,
-    ) -> ir.Value:
-        node = ir.node(op, list(inputs), attributes=attributes or {}, name=f"{op}_{output}")
-        node.outputs[0].name = output
-        self._graph.append(node)
-        return node.outputs[0]
+        return append(
+            self._graph, "DequantizeLinear", inputs, f"{name}_dequantized", {"axis": axis}
+        )

@@ -37,9 +37,9 @@ class SmoothQuant(GraphPass):
     """Choose for each input of linear layers how much of its outliers its weights take over.
 
     The migration strength ``alpha`` of each layer is the one with the least error of the layer's
-    quantized output, measured on calibration rows. Where a LayerNormalization or the projection of
-    attention's values can absorb the scaling it is free; elsewhere it costs an element-wise
-    operator, and a layer that gains too little is left alone.
+    quantized output, measured on calibration rows. Where a LayerNormalization can absorb the
+    scaling it is free; elsewhere it costs an element-wise operator, and a layer that gains too
+    little is left alone.
 
     Attributes:
         alphas: strengths to try.
@@ -49,7 +49,7 @@ class SmoothQuant(GraphPass):
 
     type: Literal["smooth-quant"]
     alphas: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    least_gain: float = 2.0
+    least_gain: float = 1.5
 
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
         groups = linear_groups(model)

@@ -12,17 +12,13 @@ import onnx_ir as ir
 
 from edgekit.calibration import Range
 from edgekit.compress.quantize.arithmetic import (
-    AffineParameters,
     activation_parameters,
     dequantize,
-    quantize_weight,
-    weight_scale,
 )
 from edgekit.compress.quantize.placement import Placement, QuantizedNode
 from edgekit.compress.quantize.profiles import PlacementProfile
-from edgekit.compress.quantize.qdq import WeightOptions, output_axis, with_shared_scales
-from edgekit.exporters.graph import add_constant
-from edgekit.spec import Array
+from edgekit.compress.quantize.qdq import WeightOptions, with_shared_scales
+from edgekit.exporters.graph import add_constant, append
 
 __all__ = ["SWITCHES", "make_switchable"]
 
@@ -54,7 +50,7 @@ def make_switchable(
     builder = _Builder(graph, with_shared_scales(ranges, placement), profile, options)
     for index, chosen in enumerate(known):
         position = add_constant(graph, f"{SWITCHES}_{index}", np.array([index], np.int64))
-        switch = builder.node("Gather", [switches, position], f"{SWITCHES}_{index}_value")
+        switch = append(graph, "Gather", [switches, position], f"{SWITCHES}_{index}_value")
         builder.switch(chosen, switch)
     graph.sort()
     return [str(node.node.name) for node in known]
@@ -85,7 +81,8 @@ class _Builder:
         weight = chosen.weight
         if weight is not None and weight.const_value is not None and chosen.rule.weight is not None:
             name = f"{node.name}_weight"
-            rounded = add_constant(self._graph, f"{name}_rounded", self._rounded(chosen))
+            real = dequantize(*self._options.quantize(chosen))
+            rounded = add_constant(self._graph, f"{name}_rounded", real)
             node.replace_input_with(chosen.rule.weight, self._where(switch, rounded, weight, name))
         if chosen.result is not None:
             self._switch_result(chosen.result, switch, f"{node.name}_result")
@@ -111,26 +108,8 @@ class _Builder:
         parameters = activation_parameters(self._ranges[original], self._profile.activation)
         scale = add_constant(self._graph, f"{name}_scale", parameters.scale)
         zero = add_constant(self._graph, f"{name}_zero_point", parameters.zero_point)
-        steps = self.node("QuantizeLinear", [value, scale, zero], f"{name}_steps")
-        return self.node("DequantizeLinear", [steps, scale, zero], f"{name}_real")
-
-    def _rounded(self, chosen: QuantizedNode) -> Array:
-        """The float values that the int8 weight stands for."""
-        weight = chosen.weight.const_value.numpy()  # type: ignore[union-attr]
-        axis = output_axis(chosen.node, weight.ndim)
-        fixed = self._options.fixed.get(str(chosen.node.name))
-        if fixed is not None:
-            steps, scale = fixed
-            return dequantize(steps, AffineParameters(scale, np.zeros(scale.shape, np.int8)), axis)
-        levels = self._options.levels
-        scale = weight_scale(weight, axis, levels=levels, mse=self._options.mse)
-        return dequantize(*quantize_weight(weight, axis, scale, levels), axis)
+        steps = append(self._graph, "QuantizeLinear", [value, scale, zero], f"{name}_steps")
+        return append(self._graph, "DequantizeLinear", [steps, scale, zero], f"{name}_real")
 
     def _where(self, switch: ir.Value, yes: ir.Value, no: ir.Value, name: str) -> ir.Value:
-        return self.node("Where", [switch, yes, no], f"{name}_switched")
-
-    def node(self, op: str, inputs: list[ir.Value], output: str) -> ir.Value:
-        made = ir.node(op, inputs, name=f"{op}_{output}")
-        made.outputs[0].name = output
-        self._graph.append(made)
-        return made.outputs[0]
+        return append(self._graph, "Where", [switch, yes, no], f"{name}_switched")

@@ -12,11 +12,10 @@ import numpy as np
 import onnx_ir as ir
 
 from edgekit.compress.quantize.weight_only.grid import Grid, GroupedWeight
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, append
 from edgekit.spec import Array
 
 __all__ = [
-    "append",
     "decompressed",
     "dequantized_table",
     "gathered_rows",
@@ -176,20 +175,6 @@ def gathered_rows(
         factor = append(graph, "Gather", [scales, ids], f"{node.name}_row_scales", {"axis": 0})
         real = append(graph, "Cast", [rows], f"{node.name}_rows_float", {"to": to})
         _replace(graph, node, [ir.node("Mul", [real, factor], name=f"{node.name}_scaled")])
-
-
-def append(
-    graph: ir.Graph,
-    op: str,
-    inputs: Sequence[ir.Value | None],
-    output: str,
-    attributes: dict[str, int] | None = None,
-) -> ir.Value:
-    """A new operator's result; the graph has to be sorted afterwards."""
-    node = ir.node(op, inputs, attributes, name=f"{op}_{output}")
-    node.outputs[0].name = output
-    graph.append(node)
-    return node.outputs[0]
 
 
 def _replace(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node]) -> None:
