@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, must, stored
 
 from edgekit.spec import Array
 
@@ -37,7 +37,7 @@ def _foldable_conv(norm: ir.Node) -> ir.Node | None:
     if conv is None or conv.op_type != "Conv" or len(conv.outputs[0].uses()) != 1:
         return None
     parameters = [*norm.inputs[1:], *conv.inputs[1:]]
-    if conv.outputs[0].is_graph_output() or any(_array(value) is None for value in parameters):
+    if conv.outputs[0].is_graph_output() or any(stored(value) is None for value in parameters):
         return None
     return conv
 
@@ -62,11 +62,5 @@ def _constant(graph: ir.Graph, conv: ir.Node, label: str, array: Array) -> ir.Va
     return add_constant(graph, f"{conv.name}_{label}_folded", array.astype(np.float32))
 
 
-def _array(value: ir.Value | None) -> Array | None:
-    return None if value is None or value.const_value is None else value.const_value.numpy()
-
-
 def _float64(value: ir.Value | None) -> Array:
-    array = _array(value)
-    assert array is not None  # _foldable_conv checked it
-    return array.astype(np.float64)
+    return must(value).astype(np.float64)  # _foldable_conv checked it

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import onnx_ir as ir
 
 from edgekit.spec import Array
 
-__all__ = ["INFERENCE_PRECISION", "add_constant", "bypass", "read_instead"]
+__all__ = [
+    "INFERENCE_PRECISION",
+    "add_constant",
+    "append",
+    "bypass",
+    "must",
+    "read_instead",
+    "stored",
+]
 
 #: Key of an ONNX model's metadata that asks an engine to compute its float operators in ``fp16``
 #: or ``bf16``; the exporter of an engine that can passes it on inside the artifact.
@@ -32,6 +42,32 @@ def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     )
     graph.initializers[unique] = value
     return value
+
+
+def append(
+    graph: ir.Graph,
+    op: str,
+    inputs: Sequence[ir.Value | None],
+    output: str,
+    attributes: Mapping[str, int] | None = None,
+) -> ir.Value:
+    """A new operator's result, named ``output``; the graph has to be sorted afterwards."""
+    node = ir.node(op, inputs, attributes, name=f"{op}_{output}")
+    node.outputs[0].name = output
+    graph.append(node)
+    return node.outputs[0]
+
+
+def stored(value: ir.Value | None) -> Array | None:
+    """The array of a constant; None for a computed tensor and for none at all."""
+    return None if value is None or value.const_value is None else value.const_value.numpy()
+
+
+def must(value: ir.Value | None) -> Array:
+    """The array of what is known to be a constant."""
+    array = stored(value)
+    assert array is not None
+    return array
 
 
 def bypass(old: ir.Value, new: ir.Value) -> bool:

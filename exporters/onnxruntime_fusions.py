@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+from edgekit.exporters.graph import read_instead
 
 __all__ = ["fuse_integer_products", "keep_norms_apart"]
 
@@ -27,8 +28,7 @@ def fuse_integer_products(model: ir.Model) -> int:
         added = users[0] if len(users) == 1 and users[0].op_type == "Add" else None
         bias = _bias(added, node) if added is not None else None
         last = added if added is not None and bias is not None else node
-        old = last.outputs[0]
-        if old.is_graph_output():
+        if last.outputs[0].is_graph_output():
             continue
         product = ir.node(
             "MatMulIntegerToFloat",
@@ -36,11 +36,7 @@ def fuse_integer_products(model: ir.Model) -> int:
             domain="com.microsoft",
             name=f"{node.name}_integer",
         )
-        new = product.outputs[0]
-        new.name, new.type, new.shape = f"{old.name}_integer", old.type, old.shape
-        model.graph.insert_before(last, product)
-        ir.convenience.replace_all_uses_with(old, new)
-        fused += 1
+        fused += read_instead(model.graph, last, product, "integer")
     if fused:
         model.opset_imports.setdefault("com.microsoft", 1)
     return fused
@@ -95,9 +91,5 @@ def keep_norms_apart(model: ir.Model) -> int:
         if added is None or added.op_type != "Add" or added.outputs[0].is_graph_output():
             continue
         total = ir.node("Sum", added.inputs, name=f"{added.name}_sum")
-        old, new = added.outputs[0], total.outputs[0]
-        new.name, new.type, new.shape = f"{old.name}_sum", old.type, old.shape
-        model.graph.insert_before(added, total)
-        ir.convenience.replace_all_uses_with(old, new)
-        changed += 1
+        changed += read_instead(model.graph, added, total, "sum")
     return changed

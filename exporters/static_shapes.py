@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from edgekit.exporters.graph import add_constant
+from edgekit.exporters.graph import add_constant, read_instead
 
 __all__ = ["plain_pooling", "static_reshapes"]
 
@@ -29,15 +29,12 @@ def plain_pooling(graph: ir.Graph) -> int:
             axes.const_value.numpy().tolist() if axes is not None and axes.const_value else []
         )
         kept = node.attributes.get_int("keepdims", 1) == 1
-        result = node.outputs[0]
-        if sorted(axis % 4 for axis in chosen) != [2, 3] or not kept or result.is_graph_output():
+        if sorted(axis % 4 for axis in chosen) != [2, 3] or not kept:
+            continue
+        if node.outputs[0].is_graph_output():
             continue
         pool = ir.node("GlobalAveragePool", [source], name=f"{node.name}_pool")
-        new = pool.outputs[0]
-        new.name, new.type, new.shape = f"{result.name}_pool", result.type, result.shape
-        graph.insert_before(node, pool)
-        ir.convenience.replace_all_uses_with(result, new)
-        replaced += 1
+        replaced += read_instead(graph, node, pool, "pool")
     return replaced
 
 
