@@ -248,7 +248,7 @@ def time_all(
         [Timed(str(file), file.runtime, session) for file, session in loaded],
         sample,
         threads=THREADS,
-        min_rounds=60,
+        min_rounds=20,
         max_rounds=400,
         max_seconds=seconds,
     )
