@@ -23,7 +23,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -115,6 +115,7 @@ class Row:
     latency_ratio_fixed: float = math.nan
     best_peer_fixed: str = ""
     final_ms: dict[str, float] = field(default_factory=dict)
+    cells: dict[str, dict[str, float]] = field(default_factory=dict)
     sqnr_gain_db: float = math.nan
     metric_gain: float = math.nan
 
@@ -297,6 +298,31 @@ def summarize_row(row: Row, sample: Feeds) -> None:
     row.final_ms = {str(file): value for file, value in latency.items()}
     row.sqnr_gain_db = (own.sqnr_db or math.nan) - max(e.sqnr_db or -math.inf for e in peers)
     row.metric_gain = (own.metric or math.nan) - max(e.metric or -math.inf for e in peers)
+    row.cells = cells(row)
+
+
+def cells(row: Row) -> dict[str, dict[str, float]]:
+    """edgekit's best over the best peer's, figure by figure, on each runtime."""
+    found = {}
+    for runtime in ("onnxruntime", "openvino"):
+        here = [e for e in row.entries if e.file.runtime == runtime and e.metric is not None]
+        own = [e for e in here if e.file.tool.startswith("edgekit")]
+        peers = [e for e in here if not e.file.tool.startswith("edgekit")]
+        tools = [t for t in row.tools if t.wall_s and not t.tool.startswith("edgekit")]
+        tool = next(t for t in row.tools if t.tool == f"edgekit {runtime}")
+        found[runtime] = {
+            "latency": _best(own, "p50_ms", min) / _best(peers, "p50_ms", min),
+            "SQNR dB": _best(own, "sqnr_db", max) - _best(peers, "sqnr_db", max),
+            "metric": _best(own, "metric", max) - _best(peers, "metric", max),
+            "wall time": _best([tool], "wall_s", min) / _best(tools, "wall_s", min),
+            "peak memory": _best([tool], "peak_rss_mb", min) / _best(tools, "peak_rss_mb", min),
+        }
+    return found
+
+
+def _best(entries: Sequence[object], figure: str, pick: Callable[..., float]) -> float:
+    values = [value for one in entries if (value := getattr(one, figure)) is not None]
+    return pick(values, default=math.nan)
 
 
 def show(row: Row) -> None:
@@ -310,6 +336,13 @@ def show(row: Row) -> None:
             continue
         judged = "" if entry.metric is None else f"{entry.sqnr_db:6.1f} dB  {entry.metric:.4f}"
         print(f"  {entry.file!s:52} {entry.p50_ms:8.3f} ms {judged}")
+    for runtime, figures in row.cells.items():
+        shapes = {"metric": "+.4f", "SQNR dB": "+.1f"}
+        told = ", ".join(
+            f"{name} {value:{shapes[name]}}" if name in shapes else f"{name} {value:.2f}x"
+            for name, value in figures.items()
+        )
+        print(f"  {runtime}, edgekit's best against the best peer's: {told}")
     print(
         f"  -> {row.selected}: {row.latency_ratio:.2f}x the latency of {row.best_peer}, "
         f"{row.latency_ratio_fixed:.2f}x of {row.best_peer_fixed}, "
