@@ -216,11 +216,16 @@ class Builder:
         return self._artifact(target, precision, path)
 
     def trial(
-        self, compressor: Compressor, target: Target, keep_float: frozenset[str], folder: Path
+        self,
+        compressor: Compressor,
+        target: Target,
+        keep_float: frozenset[str],
+        folder: Path,
+        *,
+        half: str | None,
     ) -> Path | None:
         """The file to load of an artifact that will not be in the bundle; None as above."""
         path = folder / "trial.onnx"
-        half = compressor.half_for(target.runtime)
         if not compressor.build(target.runtime, path, keep_float, half=half, note=False):
             return None
         return self._export(target, path, folder / "artifact")[0]

@@ -1,8 +1,8 @@
 """Search, engine by engine, which operators of an int8 artifact stay float.
 
-Accuracy is tried on one switchable graph, where a trial costs one evaluation and no rebuild, and
-then confirmed on the real artifact; latency is always that of the real artifact on its engine,
-interleaved with the one it has to beat.
+Scores and latencies are those of real artifacts on their engine, a latency interleaved with the one
+it has to beat. Only the order in which operators are tried comes from a simulation: one switchable
+graph tells what quantizing each of them alone does to the outputs.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ _TOLD = 5
 #: Trials that stay on disk: the best so far and the latest.
 _KEPT = 3
 _ROUNDS, _ROUND_SECONDS = (15, 200), 1.5
-#: After simulation, at most this many more operators are made float on the real artifact.
-_REAL_TRIES = 4
 
 
 def fingerprint(model: Path, recipe: Recipe, workload: Workload, *others: str) -> str:
@@ -94,8 +92,9 @@ class MixedPrecision:
         self._journal = journal
         self._progress = progress
         self._deadline = 0.0
+        self._half: str | None = None
         self._folder = folder
-        self._built: dict[tuple[str, frozenset[str]], tuple[Path, Path | None]] = {}
+        self._built: dict[tuple[str, str | None, frozenset[str]], tuple[Path, Path | None]] = {}
 
     def run(self, target: Target, reference_score: float | None) -> Built | None:
         """The artifact with the operators that this search leaves float; None when it finds none.
@@ -105,6 +104,7 @@ class MixedPrecision:
             reference_score: the metric of the original, None when there is no metric.
         """
         self._deadline = time.monotonic() + self._search.seconds
+        self._half = self._compressor.half_for(target.runtime)
         keep: frozenset[str] = frozenset()
         if self._search.latency:
             self._progress.stage(f"Search for speed on {target.runtime}")
@@ -118,8 +118,9 @@ class MixedPrecision:
         if not keep or keep >= quantized:
             return None
         self._time_choice(target, keep)
-        half = self._compressor.half_for(target.runtime)
-        return self._builder.variant(self._compressor, target, keep, half=half, suffix="mixed")
+        return self._builder.variant(
+            self._compressor, target, keep, half=self._half, suffix="mixed"
+        )
 
     def _time_choice(self, target: Target, keep: frozenset[str]) -> None:
         """Without a speed, what accuracy control chose could not be compared with the rest."""
@@ -190,32 +191,22 @@ class MixedPrecision:
         metric = self._workload.metric
         assert metric is not None
 
-        def good(score: float) -> bool:
-            return metric.drop(reference_score, score) <= self._max_drop
+        def inside(floats: frozenset[str]) -> bool:
+            score = self._score(target, keep | floats)
+            return score is None or metric.within(reference_score, score, self._max_drop)
 
-        def really_good(floats: frozenset[str]) -> bool:
-            score = self._real_score(target, floats)
-            return score is None or good(score)
-
-        if really_good(keep):
+        if inside(frozenset()):
             return keep
+        if self._half is not None:  # what is left float has to be exact, or it restores little
+            self._half = None
+            if inside(frozenset()):
+                return keep
         with self._switched(target) as (names, run):
             noise = _sensitivity(names, run, self._samples())
-            self._tell_sensitivity(target, noise)
-            ranked = [name for name in sorted(names, key=lambda n: -noise[n]) if name not in keep]
-
-            def inside(floats: frozenset[str]) -> bool:
-                return good(self._simulated_score(target, keep | floats, names, run))
-
-            found, held = fewest_float(ranked, inside, self._out)
-        if not held:
-            return self._best_scoring(target, keep | found)
-        rest = [name for name in ranked if name not in found]
-        for _ in range(_REAL_TRIES):
-            if really_good(keep | found) or not rest or self._out():
-                break
-            found |= {rest.pop(0)}
-        return keep | found
+        self._tell_sensitivity(target, noise)
+        ranked = [name for name in sorted(names, key=lambda n: -noise[n]) if name not in keep]
+        found, held = fewest_float(ranked, inside, self._out)
+        return keep | found if held else self._best_scoring(target, keep | found)
 
     def _tell_sensitivity(self, target: Target, noise: dict[str, float]) -> None:
         worst = sorted(noise, key=lambda name: -noise[name])[:_TOLD]
@@ -239,10 +230,13 @@ class MixedPrecision:
         _, best = min(scored, key=lambda one: (metric.drop(0.0, one[0]), len(one[1])))
         return frozenset(best)
 
-    def _real_score(self, target: Target, keep: frozenset[str]) -> float | None:
+    def _score(self, target: Target, keep: frozenset[str]) -> float | None:
         """The metric of the artifact; None when nothing is quantized in it: it is the original."""
         asked = Trial(
-            engine=target.runtime, kind="measured", keep_float=tuple(sorted(keep)), note="score"
+            engine=target.runtime,
+            kind="measured",
+            keep_float=tuple(sorted(keep)),
+            note=f"score in {self._half}" if self._half else "score",
         )
         known = self._journal.find(asked)
         if known is None or known.score is None:
@@ -252,23 +246,6 @@ class MixedPrecision:
                 score = self._workload.score(session.run)
             known = self._journal.add(asked.model_copy(update={"score": score}))
         self._progress.update(f"{len(keep)} operators float: {known.score:.4f}")
-        assert known.score is not None
-        return known.score
-
-    def _simulated_score(
-        self,
-        target: Target,
-        keep: frozenset[str],
-        names: Sequence[str],
-        run: Callable[[Feeds, Array], Outputs],
-    ) -> float:
-        asked = Trial(engine=target.runtime, kind="simulated", keep_float=tuple(sorted(keep)))
-        known = self._journal.find(asked)
-        if known is None or known.score is None:
-            switches = np.array([name not in keep for name in names])
-            score = self._workload.score(lambda feeds: run(feeds, switches))
-            known = self._journal.add(asked.model_copy(update={"score": score}))
-        self._progress.update(f"{len(keep)} operators float, simulated: {known.score:.4f}")
         assert known.score is not None
         return known.score
 
@@ -287,10 +264,11 @@ class MixedPrecision:
             yield session
 
     def _artifact(self, target: Target, keep: frozenset[str]) -> Path | None:
-        key = (target.runtime, keep)
+        key = (target.runtime, self._half, keep)
         if key not in self._built:
             folder = Path(tempfile.mkdtemp(prefix="trial-", dir=self._folder))
-            self._built[key] = (folder, self._builder.trial(self._compressor, target, keep, folder))
+            path = self._builder.trial(self._compressor, target, keep, folder, half=self._half)
+            self._built[key] = (folder, path)
             if len(self._built) > _KEPT:
                 shutil.rmtree(self._built.pop(next(iter(self._built)))[0])
         else:  # the most recently used go last

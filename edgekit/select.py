@@ -72,9 +72,10 @@ def _over_budget(candidate: Artifact, accuracy: Accuracy | None) -> str:
     if accuracy is None or candidate.id not in accuracy.artifacts:
         return ""
     value = accuracy.artifacts[candidate.id]
-    drop = Metric(accuracy.metric, accuracy.higher_is_better).drop(accuracy.reference, value)
-    if drop <= accuracy.max_drop:
+    metric = Metric(accuracy.metric, accuracy.higher_is_better)
+    if metric.within(accuracy.reference, value, accuracy.max_drop):
         return ""
+    drop = metric.drop(accuracy.reference, value)
     return (
         f"{accuracy.metric} {value:.4f} is {drop:.4f} worse than {accuracy.reference:.4f}, "
         f"the budget is {accuracy.max_drop:g}"

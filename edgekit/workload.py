@@ -41,6 +41,10 @@ class Metric:
         """How much worse ``value`` is than ``reference`` (negative when it is better)."""
         return reference - value if self.higher_is_better else value - reference
 
+    def within(self, reference: float, value: float, budget: float) -> bool:
+        """Whether no more than ``budget`` is lost. 1 - 0.99 is more than 0.01 in floating point."""
+        return self.drop(reference, value) <= budget + 1e-9
+
 
 @dataclass(slots=True)
 class Workload:

@@ -98,12 +98,9 @@ def test_every_trial_is_recorded_with_its_score(
 ) -> None:
     bundle = _make(workload, tmp_path / "m.edge", Closeness(network), _recipe(drop * 0.7))
     trials = bundle.manifest.search
-    assert {trial.kind for trial in trials} == {"simulated", "measured"}
+    assert {trial.kind for trial in trials} == {"measured"}
     assert all(trial.score is not None for trial in trials)
     assert max(Counter(trial.key for trial in trials).values()) == 1
-    # what the simulation says of the all-int8 model is near to what was measured
-    whole = {trial.kind: trial.score for trial in trials if trial.keep_float == ()}
-    assert whole["simulated"] == pytest.approx(whole["measured"], abs=drop / 2)
 
 
 def test_the_choice_for_accuracy_is_timed_so_that_it_can_be_on_the_pareto_front(
@@ -155,7 +152,7 @@ def test_a_model_without_any_quantizable_operator_has_nothing_to_search(tmp_path
 def test_a_killed_search_resumes_without_repeating_a_trial(
     workload: Workload, network: nn.Module, tmp_path: Path, drop: float
 ) -> None:
-    recipe = _recipe(drop * 0.7)
+    recipe = _recipe(drop * 0.3)
     whole = Closeness(network)
     expected = _make(workload, tmp_path / "whole.edge", whole, recipe).manifest.search
     out = tmp_path / "m.edge"

@@ -31,6 +31,11 @@ def test_drop_follows_the_direction_of_the_metric() -> None:
     assert Metric("loss", higher_is_better=False).drop(0.9, 0.8) == pytest.approx(-0.1)
 
 
+def test_a_loss_of_just_the_budget_is_within_it() -> None:
+    assert Metric("accuracy").within(1.0, 0.99, 0.01)  # 1.0 - 0.99 > 0.01 in floating point
+    assert not Metric("accuracy").within(1.0, 0.9899, 0.01)
+
+
 def test_feeds_are_numpy_also_when_the_user_gives_tensors(workload: Workload) -> None:
     workload.calibration = lambda: [{"image": torch.ones(2, 3)}]
     (batch,) = workload.feeds()

@@ -87,7 +87,7 @@ def _trial(*floats: str, **fields: object) -> Trial:
 def test_every_choice_that_was_tried_has_one_row(searched: Bundle) -> None:
     trials = searched.manifest.search
     found = search_rows(searched.manifest)
-    assert {t.kind for t in trials} == {"measured", "simulated"}
+    assert {t.kind for t in trials} == {"measured"}
     choices = [(row.engine, row.kind, row.keep_float) for row in found]
     assert len(choices) == len(set(choices))
     assert set(choices) == {(t.engine, t.kind, tuple(sorted(t.keep_float))) for t in trials}

@@ -16,8 +16,7 @@ class Trial(BaseModel):
 
     Attributes:
         engine: the runtime it was tried for.
-        kind: ``simulated`` (one switchable graph on ONNX Runtime) or ``measured`` (the artifact
-            on its engine).
+        kind: ``measured``: on its engine. Journals of earlier versions know ``simulated``, too.
         keep_float: operators that stayed float.
         score: the workload's metric; None where it was not evaluated.
         speedup: against the all-int8 artifact, interleaved; None where it was not timed.
