@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from edgekit.compress.recipe import Recipe, load_recipe
     from edgekit.pipeline import make_bundle
     from edgekit.spec import TensorSpec
-    from edgekit.workload import Metric, Workload
+    from edgekit.workload import Metric, Training, Workload
 
 __all__ = [
     "Bundle",
     "Metric",
     "Recipe",
     "TensorSpec",
+    "Training",
     "Workload",
     "__version__",
     "load_recipe",
@@ -31,6 +32,7 @@ _HOMES = {
     "Metric": "edgekit.workload",
     "Recipe": "edgekit.compress.recipe",
     "TensorSpec": "edgekit.spec",
+    "Training": "edgekit.workload",
     "Workload": "edgekit.workload",
     "load_recipe": "edgekit.compress.recipe",
     "make_bundle": "edgekit.pipeline",

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from edgekit import exporters
 from edgekit.bundle import hash_file
 from edgekit.calibration import Calibrator, default_cache
-from edgekit.compress.base import Learned
+from edgekit.compress.base import Learned, ModuleContext
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
@@ -160,11 +160,18 @@ class Builder:
         """The ONNX file to compress: that of the changed module, if a pass changes it."""
         if not recipe.module_passes:
             return self.model, {}, []
-        self._progress.stage("Train")
+        from edgekit.compress.modules import check_module  # only for PyTorch models
+
         workload, notes = self._workload, []
         learned: dict[str, Learned] = {}
+        context = ModuleContext(
+            teacher=None if isinstance(workload.model, Path) else workload.model,
+            progress=self._progress,
+        )
         for step in recipe.module_passes:
-            trained = step.apply(workload)
+            self._progress.stage(step.type)
+            trained = step.apply(workload, context)
+            check_module(workload, trained.model, step.type)
             workload = replace(workload, model=trained.model)
             learned |= trained.learned
             done = trained.report

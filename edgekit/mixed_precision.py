@@ -20,12 +20,13 @@ import numpy as np
 
 from edgekit import runtimes
 from edgekit.build import Builder, Built, Target
+from edgekit.compress.base import Measured
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.quantize.switchable import SWITCHES
 from edgekit.compress.recipe import Recipe, Search
 from edgekit.compress.search.accuracy import fewest_float
 from edgekit.compress.search.journal import Journal, Trial
-from edgekit.compress.search.latency import Measured, group_units, leave_what_does_not_pay
+from edgekit.compress.search.latency import group_units, leave_what_does_not_pay
 from edgekit.errors import EdgekitError
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.stats import compare

@@ -16,7 +16,7 @@ from edgekit.spec import BATCH, Feeds, Outputs
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Evaluate", "Metric", "Predict", "Workload"]
+__all__ = ["Evaluate", "Metric", "Predict", "Training", "Workload"]
 
 Predict: TypeAlias = Callable[[Feeds], Outputs]
 Evaluate: TypeAlias = Callable[[Predict], Mapping[str, float]]
@@ -46,6 +46,25 @@ class Metric:
         return self.drop(reference, value) <= budget + 1e-9
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How the model is trained: what passes that learn, or that judge by gradients, go by.
+
+    Attributes:
+        batches: ``batches(epoch)`` gives the batches of one epoch, ``{name: tensor}``: the model's
+            inputs by name, and whatever ``loss`` needs beside. The same epoch has to give the
+            same batches again (seed the shuffling and the augmentation with it), so that a
+            killed training goes on as if nothing had happened.
+        loss: ``loss(outputs, batch)``, a scalar tensor with a gradient; ``outputs`` has the
+            model's outputs by name.
+        rate: the learning rate of AdamW that suits fine-tuning.
+    """
+
+    batches: Callable[[int], Iterable[Mapping[str, torch.Tensor]]]
+    loss: Callable[[Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]], torch.Tensor]
+    rate: float = 1e-3
+
+
 @dataclass(slots=True)
 class Workload:
     """A model together with everything needed to compress, check and measure it.
@@ -65,7 +84,12 @@ class Workload:
             is any runtime. The same function judges PyTorch and every artifact.
         metric: which of the figures ``evaluate`` returns decides.
         labels: class names, one an output index, shipped with the bundle.
-        finetune: ``finetune(model, epochs)`` trains the module in place.
+        training: data and loss, for everything that trains or needs gradients.
+        finetune: ``finetune(model, epochs)`` trains the module in place; where it is given,
+            plain fine-tuning uses it instead of ``training``.
+        smaller: makes the workload of a smaller variant of the model (half the width, say),
+            trained just as well: the honest alternative to compressing this one. It is measured
+            beside.
     """
 
     name: str
@@ -77,7 +101,9 @@ class Workload:
     evaluate: Evaluate | None = None
     metric: Metric | None = None
     labels: Sequence[str] = ()
+    training: Training | None = None
     finetune: Callable[[torch.nn.Module, int], None] | None = None
+    smaller: Callable[[], Workload] | None = None
     description: str = field(default="")
 
     def __post_init__(self) -> None:

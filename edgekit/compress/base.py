@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import onnx_ir as ir
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from edgekit.calibration import CalibrationTable, Calibrator
 from edgekit.compress.quantize.profiles import PlacementProfile
 from edgekit.numerics import InstructionSet
+from edgekit.progress import Progress, Silent
 from edgekit.spec import Array
 
 if TYPE_CHECKING:
@@ -23,15 +25,38 @@ if TYPE_CHECKING:
     from edgekit.workload import Workload
 
 __all__ = [
+    "Change",
+    "Clock",
     "GraphContext",
     "GraphPass",
     "Learned",
+    "Measured",
+    "ModuleContext",
     "ModulePass",
     "Pass",
     "PassReport",
     "Trained",
     "pass_types",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a pass did to one module or group of modules, or undid.
+
+    Attributes:
+        where: qualified name of the module (of the first one of a group).
+        before: what it was, in words: ``64 channels``.
+        after: what it became: ``48 channels``.
+        kept: False when it was undone, or was not done.
+        why: the reason for that, with the figures that decided.
+    """
+
+    where: str
+    before: str
+    after: str
+    kept: bool = True
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,7 @@ class PassReport:
         total: how many operators it could have changed.
         details: what is worth telling beside that, one line each.
         table: the activation ranges that it used, if any.
+        changes: what it removed, layer by layer.
     """
 
     name: str
@@ -51,6 +77,7 @@ class PassReport:
     total: int
     details: tuple[str, ...] = ()
     table: CalibrationTable | None = None
+    changes: tuple[Change, ...] = ()
 
 
 class Learned(Protocol):
@@ -135,20 +162,75 @@ class Trained:
 
     Attributes:
         model: a plain module in eval mode; the workload's own is untouched.
-        learned: layers whose scales were learnt, by :func:`.quantize.learned.weight_key`.
         report: what the pass did.
+        learned: layers whose scales were learnt, by :func:`.quantize.learned.weight_key`.
     """
 
     model: torch.nn.Module
-    learned: Mapping[str, Learned]
     report: PassReport
+    learned: Mapping[str, Learned] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Speed of a candidate against another one, of one interleaved run.
+
+    Attributes:
+        ratio: above 1 when the candidate is faster.
+        low: lower end of the 95 % interval.
+    """
+
+    ratio: float
+    low: float
+
+
+class Clock(Protocol):
+    """Times modules as what they will be deployed as: exported, in the recipe's final precision.
+
+    Attributes:
+        name: the engine and the precision, for people: ``openvino int8``.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def compare(self, baseline: Workload, candidate: Workload) -> Measured:
+        """Time two workloads' models, which take the same inputs, in one interleaved run.
+
+        Raises:
+            EdgekitError: one of them cannot be exported.
+        """
+
+    def medians(self, workloads: Sequence[Workload]) -> list[float]:
+        """Median seconds of each one's model, all in one interleaved run, at its example inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleContext:
+    """What a module pass may use beside the workload.
+
+    Attributes:
+        teacher: the original model before any pass, in eval mode, to learn from. Not to be
+            changed. None: the workload's own model is the original.
+        clock: measures on the target; None where latency is not to be measured.
+        folder: where training keeps its checkpoints, so that a killed run goes on; None for
+            nowhere.
+        seed: of everything random.
+        progress: told what is going on.
+    """
+
+    teacher: torch.nn.Module | None = None
+    clock: Clock | None = None
+    folder: Path | None = None
+    seed: int = 0
+    progress: Progress = Silent()  # noqa: RUF009, it has no state
 
 
 class ModulePass(Pass):
     """A step that changes the PyTorch module before its export; it comes before graph passes."""
 
     @abstractmethod
-    def apply(self, workload: Workload) -> Trained:
+    def apply(self, workload: Workload, context: ModuleContext) -> Trained:
         """Make a changed copy of the workload's model.
 
         Raises:

@@ -13,8 +13,12 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
+from edgekit.compress.base import ModuleContext
+from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.settings import FineTune
+from edgekit.reference import reference_predict
 from edgekit.spec import Array, Feeds
-from edgekit.workload import Evaluate, Metric, Predict, Workload
+from edgekit.workload import Evaluate, Metric, Predict, Training, Workload
 
 __all__ = ["Classifier", "Split", "digits", "split"]
 
@@ -78,10 +82,11 @@ class Classifier:
 
     def workload(self) -> Workload:
         """The trained model with its data."""
-        data = self.load_data()
         model = self.build()
         model.load_state_dict(load_file(self.checkpoint))
-        model.eval()
+        return self._around(model.eval(), self.load_data())
+
+    def _around(self, model: nn.Module, data: Split) -> Workload:
         return Workload(
             name=self.name,
             model=model,
@@ -91,7 +96,7 @@ class Classifier:
             evaluate=self._evaluate(data),
             metric=Metric("accuracy"),
             labels=[str(digit) for digit in range(10)],
-            finetune=lambda module, epochs: self.fit(module, data, epochs, rate=1e-4),
+            training=self._training(data),
             description=self.description,
         )
 
@@ -100,36 +105,27 @@ class Classifier:
         torch.manual_seed(0)
         data = self.load_data()
         model = self.build()
-        self.fit(model, data, self.epochs, rate=3e-3)
+        workload = self._around(model, data)
+        settings = FineTune(epochs=self.epochs, rate=3e-3)
+        finetune(workload, model, settings, ModuleContext(), label=self.name)
         save_file(model.state_dict(), self.checkpoint)
-        workload = self.workload()
+        with reference_predict(workload) as predict:
+            return workload.score(predict)
 
-        def predict(feeds: Feeds) -> dict[str, Array]:
-            with torch.no_grad():
-                logits = workload.model(torch.from_numpy(feeds[self.input_name]))  # type: ignore[operator]
-            return {"logits": logits.numpy()}
-
-        return workload.score(predict)
-
-    def fit(self, model: nn.Module, data: Split, epochs: int, rate: float) -> None:
-        """Train ``model`` in place: AdamW with a one-cycle schedule and label smoothing."""
-        generator = torch.Generator().manual_seed(0)
+    def _training(self, data: Split) -> Training:
+        """Shuffled, augmented batches; cross-entropy with label smoothing."""
         inputs, labels = (torch.from_numpy(a) for a in (data.train_inputs, data.train_labels))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
-        steps = epochs * -(-len(inputs) // _BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-        loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)
-        model.train()
-        for _ in range(epochs):
+        loss = nn.CrossEntropyLoss(label_smoothing=0.05)
+
+        def batches(epoch: int) -> Iterator[dict[str, torch.Tensor]]:
+            generator = torch.Generator().manual_seed(epoch)
             for chosen in torch.split(torch.randperm(len(inputs), generator=generator), _BATCH):
                 batch = inputs[chosen]
                 if self.augment is not None:
                     batch = self.augment(batch, generator)
-                optimizer.zero_grad()
-                loss_of(model(batch), labels[chosen]).backward()
-                optimizer.step()
-                schedule.step()
-        model.eval()
+                yield {self.input_name: batch, "label": labels[chosen]}
+
+        return Training(batches, lambda outputs, batch: loss(outputs["logits"], batch["label"]))
 
     def _batches(self, inputs: Array) -> Iterator[Feeds]:
         for start in range(0, len(inputs), _BATCH):

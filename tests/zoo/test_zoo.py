@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from edgekit import zoo
+from edgekit.compress.base import ModuleContext
+from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.settings import FineTune
 from edgekit.errors import ModelReferenceError
 from edgekit.reference import reference_predict
 from edgekit.workload import Workload
@@ -86,10 +89,10 @@ def test_minilm_finds_the_paraphrase() -> None:
     assert np.mean(nearer) > 0.9
 
 
-def test_finetune_trains_in_place() -> None:
+def test_its_training_trains_in_place() -> None:
     workload = zoo.load("mlp-digits")
     before = [p.detach().clone() for p in workload.model.parameters()]
-    workload.finetune(workload.model, 1)
+    finetune(workload, workload.model, FineTune(epochs=1), ModuleContext(), label="test")
     after = list(workload.model.parameters())
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
     with reference_predict(workload) as predict:

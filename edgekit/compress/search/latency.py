@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-__all__ = ["Group", "Measured", "group_units", "leave_what_does_not_pay"]
+from edgekit.compress.base import Measured
+
+__all__ = ["Group", "group_units", "leave_what_does_not_pay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +23,6 @@ class Group:
 
     label: str
     names: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Speed of a candidate against the best so far, of one interleaved run.
-
-    Attributes:
-        ratio: above 1 when the candidate is faster.
-        low: lower end of the 95 % interval.
-    """
-
-    ratio: float
-    low: float
 
 
 def group_units(units: Sequence[ir.Node]) -> list[Group]:

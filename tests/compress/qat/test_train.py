@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from edgekit.compress.base import ModuleContext
 from edgekit.compress.qat import LearnedLayer, attach, observe, train_quantized
+from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.settings import FineTune
 from edgekit.errors import CalibrationError, WorkloadError
 from edgekit.spec import Feeds, Outputs
 from edgekit.workload import Workload
@@ -56,14 +59,13 @@ def test_mlp_digits_keeps_its_accuracy() -> None:
 
 def test_training_recovers_what_bad_ranges_cost() -> None:
     workload = mlp_digits.workload()
-    model, finetune = workload.model, workload.finetune
+    model = workload.model
     assert isinstance(model, nn.Module)
-    assert finetune is not None
     ranges = observe(model, workload.feeds(), ["pixels"])
     clipping = {name: (low, 0.3 * high) for name, (low, high) in ranges.items()}
     handle = attach(model, clipping)
     before = _score(workload, model)
-    finetune(model, 3)
+    finetune(workload, model, FineTune(epochs=3), ModuleContext(), label="test")
     after = _score(workload, model)
     widened = [layer.high / clipping[layer.name][1] for layer in handle.finish()]
     assert after > before + 0.03

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.compress.base import Measured
 from edgekit.compress.quantize.placement import plan
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.search.latency import (
     Group,
-    Measured,
     group_units,
     leave_what_does_not_pay,
 )

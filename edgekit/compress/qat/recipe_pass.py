@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgekit.compress.base import ModulePass, PassReport, Trained
+from edgekit.compress.base import ModuleContext, ModulePass, PassReport, Trained
 from edgekit.compress.quantize.learned import weight_key
 
 if TYPE_CHECKING:
@@ -22,16 +22,18 @@ class QuantizationAwareTraining(ModulePass):
     what training does not cover (residual sums, outputs) is calibrated on the trained model.
 
     Attributes:
-        epochs: what the workload's ``finetune`` is told.
+        epochs: of fine-tuning.
+        rate: the learning rate; None for a tenth of the workload's.
     """
 
     type: Literal["qat"]
     epochs: int = Field(default=2, gt=0)
+    rate: float | None = Field(default=None, gt=0.0)
 
-    def apply(self, workload: Workload) -> Trained:
+    def apply(self, workload: Workload, context: ModuleContext) -> Trained:
         from edgekit.compress.qat.train import train_quantized  # needs torch
 
-        model, layers = train_quantized(workload, self.epochs)
+        model, layers = train_quantized(workload, self.epochs, context, rate=self.rate)
         return Trained(
             model=model,
             learned={weight_key(layer.weight): layer for layer in layers},
