@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from edgekit import exporters
 from edgekit.bundle import hash_file
 from edgekit.calibration import Calibrator, default_cache
-from edgekit.compress.base import Learned, ModuleContext
+from edgekit.compress.base import GraphPass, Learned
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
@@ -20,17 +19,32 @@ from edgekit.errors import ExportError, RuntimeUnavailableError
 from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.tensorrt_engine import check_gpu
-from edgekit.manifest import Artifact
+from edgekit.manifest import Artifact, PassRecord
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
 from edgekit.reference import divisible
 from edgekit.spec import BATCH, TensorSpec
 from edgekit.workload import Workload
 
-if TYPE_CHECKING:
-    import torch
+__all__ = [
+    "CHANGED",
+    "ORIGINAL",
+    "SMALLER",
+    "Builder",
+    "Built",
+    "Changed",
+    "Target",
+    "parse_targets",
+]
 
-__all__ = ["Builder", "Built", "Target", "parse_targets"]
+#: Which PyTorch model an artifact was made from: the workload's, what the recipe's passes made of
+#: it, or the smaller variant that the workload offers.
+ORIGINAL, CHANGED, SMALLER = "original", "changed", "smaller"
+
+_CHANGED_REFERENCE = "reference-changed.npz"
+
+#: Calibrate artifacts that are only timed on so many samples.
+_DRAFT_SAMPLES = 16
 
 #: The largest batch that a TensorRT engine accepts; other dynamic dimensions scale likewise.
 _LARGEST_DIM = 8
@@ -46,10 +60,58 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One artifact, and the ONNX graph it was made from (which can be run to check it)."""
+    """One artifact.
+
+    Attributes:
+        artifact: what the bundle says of it.
+        onnx: the graph it was made from, which can be run to check it.
+        path: the file to load.
+        model: the PyTorch model it was made from.
+    """
 
     artifact: Artifact
     onnx: Path
+    path: Path
+    model: str = ORIGINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What the module passes of a recipe made.
+
+    Attributes:
+        workload: the given one with the changed module.
+        label: what its artifacts are called (``pruned``), empty when nothing names them.
+        learned: see :class:`~edgekit.compress.base.Trained`.
+        passes: what each did; empty when no pass changed anything.
+    """
+
+    workload: Workload
+    label: str = ""
+    learned: Mapping[str, Learned] = field(default_factory=dict)
+    passes: tuple[PassRecord, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Whether any pass changed anything."""
+        return any(record.changed for record in self.passes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The ONNX file that compressed artifacts are made from.
+
+    Attributes:
+        onnx: the file.
+        label: what their precision is called besides.
+        learned: see :class:`~edgekit.compress.base.Trained`.
+        model: the PyTorch model it is.
+    """
+
+    onnx: Path
+    label: str = ""
+    learned: Mapping[str, Learned] = field(default_factory=dict)
+    model: str = ORIGINAL
 
 
 def parse_targets(names: Sequence[str], gpu: str | None) -> tuple[Target, ...]:
@@ -91,6 +153,7 @@ class Builder:
         work: a scratch folder that does not end up in the bundle.
         progress: told what is going on.
         machine: the instruction set that the artifacts will run on.
+        model: which model this is, :data:`ORIGINAL` or :data:`SMALLER`.
 
     Attributes:
         model: the uncompressed ONNX file, once :meth:`export` has run.
@@ -105,9 +168,11 @@ class Builder:
         work: Path,
         progress: Progress,
         machine: InstructionSet,
+        model: str = ORIGINAL,
     ) -> None:
         self._workload = workload
         self._targets = targets
+        folder.mkdir(exist_ok=True)
         self.profiled = [target for target in targets if target.runtime in PROFILES]
         self._folder = folder
         self._work = work
@@ -115,6 +180,8 @@ class Builder:
         self._opset = exporters.opset_for(target.runtime for target in targets)
         self._machine = machine
         self.model = folder / "model.onnx"
+        label = "" if model == ORIGINAL else model
+        self._source = _Source(self.model, label, model=model)
 
     def export(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Write ``model.onnx``, the uncompressed model.
@@ -125,7 +192,7 @@ class Builder:
         self._progress.stage("Export to ONNX")
         source = self._workload.model
         if not isinstance(source, Path):
-            source = self._export_torch(source)
+            source = self._export_torch(self._workload)
         prepare_onnx(source, self.model)
         graph = ir.load(self.model)
         self._opset = graph.opset_imports[""]
@@ -133,17 +200,21 @@ class Builder:
 
     def originals(self) -> list[Built]:
         """The uncompressed artifact of every target. ONNX Runtime reads ``model.onnx`` itself."""
-        return [self._artifact(target, "fp32", self.model) for target in self._targets]
+        precision = "-".join(filter(None, (self._source.label, "fp32")))
+        return [self._artifact(target, precision, self.model) for target in self._targets]
+
+    def changed(self, changed: Changed) -> None:
+        """Make every compressed artifact from the module that the recipe's passes made."""
+        if not changed.anything:
+            return
+        path = self._work / "changed.onnx"
+        prepare_onnx(self._export_torch(changed.workload), path)
+        self._source = _Source(path, changed.label, changed.learned, CHANGED)
 
     def compressor(self, recipe: Recipe) -> Compressor:
-        """What applies the recipe to the exported graph, for the engines of this run.
-
-        Module passes run here, on a copy of the model; the workload's own stays the reference.
-
-        Raises:
-            WorkloadError: a module pass needs what the workload lacks.
-        """
-        source, learned, notes = self._trained(recipe)
+        """What applies the recipe's graph passes, for the engines of this run."""
+        source = self._source
+        engines = [target.runtime for target in self.profiled]
         calibrator = Calibrator(
             self._workload.feeds,
             samples=recipe.samples,
@@ -151,35 +222,25 @@ class Builder:
             cache=default_cache(),
             progress=lambda count: self._progress.update(f"{count} samples"),
         )
-        engines = [target.runtime for target in self.profiled]
-        made = Compressor(source, recipe.graph_passes, engines, calibrator, self._machine, learned)
-        made.notes += notes
-        return made
-
-    def _trained(self, recipe: Recipe) -> tuple[Path, dict[str, Learned], list[str]]:
-        """The ONNX file to compress: that of the changed module, if a pass changes it."""
-        if not recipe.module_passes:
-            return self.model, {}, []
-        from edgekit.compress.modules import check_module  # only for PyTorch models
-
-        workload, notes = self._workload, []
-        learned: dict[str, Learned] = {}
-        context = ModuleContext(
-            teacher=None if isinstance(workload.model, Path) else workload.model,
-            progress=self._progress,
+        return Compressor(
+            source.onnx, recipe.graph_passes, engines, calibrator, self._machine, source.learned
         )
-        for step in recipe.module_passes:
-            self._progress.stage(step.type)
-            trained = step.apply(workload, context)
-            check_module(workload, trained.model, step.type)
-            workload = replace(workload, model=trained.model)
-            learned |= trained.learned
-            done = trained.report
-            notes.append(f"{done.name} changed {done.changed} of {done.total} modules.")
-        assert not isinstance(workload.model, Path)
-        path = self._work / "trained.onnx"
-        prepare_onnx(self._export_torch(workload.model), path)
-        return path, learned, notes
+
+    def draft(
+        self, workload: Workload, passes: Sequence[GraphPass], target: Target, folder: Path
+    ) -> Path:
+        """The file to load of an artifact like those of the recipe, calibrated on few samples.
+
+        Its speed is that of the real one; its values are not to be trusted.
+        """
+        source, graph = folder / "source.onnx", folder / "graph.onnx"
+        prepare_onnx(self._export_torch(workload, folder), source)
+        calibrator = Calibrator(
+            workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
+        )
+        made = Compressor(source, passes, [target.runtime], calibrator, self._machine)
+        graph = graph if made.build(target.runtime, graph) else source
+        return self._export(target, graph, folder / "artifact")[0]
 
     def compressed(self, compressor: Compressor) -> list[Built]:
         """The artifacts that the recipe makes, for every target that has a placement profile.
@@ -187,8 +248,11 @@ class Builder:
         Raises:
             EdgekitError: a pass needs data and the workload has none, or the data is bad.
         """
-        built = []
+        built: list[Built | None] = []
         for target in self.profiled:
+            if self._source.model == CHANGED and self._source.label:
+                precision = f"{self._source.label}-fp32"
+                built.append(self._artifact(target, precision, self._source.onnx))
             built.append(self.variant(compressor, target))
             half = compressor.half_for(target.runtime)
             if half is not None:
@@ -213,7 +277,7 @@ class Builder:
             half: half precision that the float operators shall compute in.
             suffix: added to the precision, to tell variants apart.
         """
-        precision = "-".join(filter(None, (compressor.precision, half, suffix)))
+        precision = "-".join(filter(None, (self._source.label, compressor.precision, half, suffix)))
         self._progress.stage(f"Compress for {target.runtime}")
         path = self._work / f"{target.runtime}-{precision}.onnx"
         if not compressor.build(
@@ -237,16 +301,16 @@ class Builder:
             return None
         return self._export(target, path, folder / "artifact")[0]
 
-    def _export_torch(self, module: torch.nn.Module) -> Path:
+    def _export_torch(self, workload: Workload, folder: Path | None = None) -> Path:
         import torch  # only for PyTorch models
 
         from edgekit.exporters.torch_onnx import export_onnx
 
-        workload = self._workload
+        assert not isinstance(workload.model, Path)
         return export_onnx(
-            module,
+            workload.model,
             {name: torch.as_tensor(x) for name, x in workload.example_inputs.items()},
-            self._work / "exported.onnx",
+            (folder or self._work) / "exported.onnx",
             dynamic=workload.dynamic,
             output_names=workload.output_names,
             opset=self._opset,
@@ -264,8 +328,9 @@ class Builder:
             files=tuple(hash_file(self._folder, file) for file in files),
             target=target.gpu,
             opset=self._opset,
+            reference=_CHANGED_REFERENCE if self._source.model == CHANGED else None,
         )
-        return Built(artifact, onnx)
+        return Built(artifact, onnx, files[0], self._source.model)
 
     def _write(self, target: Target, precision: str, onnx: Path) -> list[Path]:
         """The files of the target's form of ``onnx``, inside the bundle."""

@@ -12,6 +12,7 @@ from edgekit.profile.samples import Samples
 from edgekit.spec import TensorSpec
 
 __all__ = [
+    "REFERENCE",
     "SCHEMA_VERSION",
     "Accuracy",
     "Artifact",
@@ -19,11 +20,16 @@ __all__ = [
     "Fidelity",
     "FileEntry",
     "Manifest",
+    "PassChange",
+    "PassRecord",
     "Spec",
     "Verification",
 ]
 
 SCHEMA_VERSION = 1
+
+#: The file with verification samples and what the original computes for them.
+REFERENCE = "reference.npz"
 
 
 class _Record(BaseModel):
@@ -65,6 +71,8 @@ class Artifact(_Record):
         files: every file it consists of; the first is the one to load.
         target: device it was built for when it is tied to one (``sm89``), else None.
         opset: ONNX opset of the graph it was made from.
+        reference: samples with the outputs of the PyTorch module it was made from, where that is
+            not the original (it was pruned, say); relative to the bundle.
     """
 
     id: str
@@ -74,6 +82,7 @@ class Artifact(_Record):
     files: tuple[FileEntry, ...] = Field(min_length=1)
     target: str | None = None
     opset: int
+    reference: str | None = None
 
     @property
     def size(self) -> int:
@@ -133,6 +142,42 @@ class Accuracy(_Record):
     artifacts: dict[str, float]
 
 
+class PassChange(_Record):
+    """What a pass did to one module: see :class:`~edgekit.compress.base.Change`."""
+
+    where: str
+    before: str
+    after: str
+    kept: bool
+    why: str
+
+
+class PassRecord(_Record):
+    """What one pass did to the PyTorch module.
+
+    Attributes:
+        name: its type in the recipe.
+        changed: modules (or groups of them) that it changed.
+        total: how many it could have changed.
+        details: what is worth telling beside that.
+        changes: layer by layer.
+        macs: multiply-accumulates of one example call before and after: a proxy for time.
+        parameters: before and after.
+        score: the workload's metric of the module after the pass, None without a metric.
+        seconds: how long it took.
+    """
+
+    name: str
+    changed: int
+    total: int
+    details: tuple[str, ...]
+    changes: tuple[PassChange, ...]
+    macs: tuple[int, int]
+    parameters: tuple[int, int]
+    score: float | None
+    seconds: float
+
+
 class Decision(_Record):
     """Which artifact a runtime gets, and why each other one was not chosen."""
 
@@ -149,6 +194,9 @@ class Manifest(_Record):
         target: the instruction set that the artifacts were made for and, when it is that of
             ``machine``, validated on; empty in bundles that do not say.
         search: every trial of accuracy control and mixed precision.
+        passes: what each pass did to the PyTorch module, in order.
+        alternatives: a smaller model that the workload offers, treated the same way and measured
+            in the same run; its files are not in the bundle.
     """
 
     schema_version: Literal[1] = 1
@@ -169,6 +217,8 @@ class Manifest(_Record):
     latency: tuple[Samples, ...] = ()
     decisions: tuple[Decision, ...] = ()
     search: tuple[Trial, ...] = ()
+    passes: tuple[PassRecord, ...] = ()
+    alternatives: tuple[Artifact, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     machine: Machine

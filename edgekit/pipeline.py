@@ -3,59 +3,42 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
-from edgekit import runtimes
-from edgekit.build import Builder, Built, Target
+from edgekit.build import CHANGED, ORIGINAL, SMALLER, Builder, Built, Changed, Target
 from edgekit.bundle import Bundle, hash_file, seal, writing
+from edgekit.clock import ArtifactClock
+from edgekit.compress.base import ModuleContext
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.recipe import Budget, Recipe
 from edgekit.compress.search.journal import Journal
 from edgekit.errors import GateError
+from edgekit.judge import Judge, Timing, verification_feeds
 from edgekit.machine import this_machine
-from edgekit.manifest import Accuracy, Decision, Manifest, Spec, Verification
+from edgekit.manifest import REFERENCE, Accuracy, Decision, Manifest, PassRecord, Spec, Verification
 from edgekit.mixed_precision import MixedPrecision, fingerprint
 from edgekit.numerics import InstructionSet, probe
-from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import summarize
 from edgekit.progress import Progress, Silent
-from edgekit.reference import divisible, reference_predict, take_samples
-from edgekit.runtimes import Session, SessionOptions
+from edgekit.reference import reference_predict
 from edgekit.select import decide
-from edgekit.spec import Feeds, TensorSpec
-from edgekit.verify import Reference, unusable, verify_artifact
+from edgekit.spec import TensorSpec
+from edgekit.verify import unusable
 from edgekit.workload import Workload
 
 __all__ = ["Timing", "make_bundle"]
 
-#: Verify on this many samples; store as many of them as fit for ``edgekit verify``.
-_VERIFY_SAMPLES = 32
+#: Store as many of the samples that artifacts were verified on as fit.
 _STORED_BYTES = 2 * 2**20
 
 _PACKAGES = ("edgekit", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt-rtx", "torch")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How to measure latency.
-
-    Attributes:
-        threads: intra-op threads of every session, None for all cores.
-        rounds: least and most rounds of the interleaved run.
-        seconds: stop after this time once the least rounds are done.
-    """
-
-    threads: int | None = None
-    rounds: tuple[int, int] = (50, 1000)
-    seconds: float = 20.0
 
 
 def make_bundle(
@@ -64,7 +47,7 @@ def make_bundle(
     *,
     recipe: Recipe,
     targets: Sequence[Target],
-    timing: Timing | None = Timing(),
+    timing: Timing | None = Timing(),  # noqa: B008, frozen
     machine: InstructionSet | None = None,
     source: str = "",
     progress: Progress = Silent(),  # noqa: B008
@@ -85,28 +68,36 @@ def make_bundle(
         GateError: an uncompressed artifact does not compute what the original does.
         EdgekitError: bad input of any kind, see :mod:`edgekit.errors`.
     """
-    with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as work:
+    beside = out.with_name(f"{out.name}.training")
+    with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+        work = Path(scratch)
         made_for = machine or probe(this_machine().features)
-        builder = Builder(workload, targets, folder, Path(work), progress, made_for)
+        context = ModuleContext(folder=beside, progress=progress)
+        workload, first = _redefined(workload, recipe, context)
+        builder = Builder(workload, targets, folder, work, progress, made_for)
         inputs, outputs = builder.export()
-        compressor = builder.compressor(recipe)
         built = builder.originals()
+        changed = _changed(workload, builder, recipe, timing, context)
+        builder.changed(changed)
+        compressor = builder.compressor(recipe)
         built += builder.compressed(compressor) if recipe.passes else []
-        journal = _search(
-            workload, builder, compressor, recipe, timing, out, Path(work), built, progress
-        )
+        journal = _search(workload, builder, compressor, recipe, timing, out, work, built, progress)
+        models = {ORIGINAL: workload, CHANGED: changed.workload}
+        others = _smaller(workload, targets, recipe, work, progress, made_for, models)
         with ExitStack() as stack:
-            judge = _Judge(workload, folder, built, timing or Timing(), progress, stack)
+            judge = Judge(workload, models, built + others, timing or Timing(), progress, stack)
             verification = judge.verify()
             _require_originals(verification, built)
-            accuracy = judge.evaluate(recipe.budget)
+            accuracy = judge.evaluate(_max_drop(workload, recipe.budget))
             samples = judge.profile() if timing is not None else []
-        judge.reference.save(folder / "reference.npz", _STORED_BYTES)
+        references = _save_references(folder, judge, built)
         manifest = _manifest(workload, recipe, compressor, built, inputs, outputs).model_copy(
             update={
                 "source": source,
                 "target": made_for.name,
                 "search": tuple(journal.trials),
+                "passes": (*first, *changed.passes),
+                "alternatives": tuple(one.artifact for one in others),
                 "verification": tuple(verification),
                 "accuracy": accuracy,
                 "latency": tuple(samples),
@@ -115,9 +106,79 @@ def make_bundle(
             }
         )
         progress.stage("Write the bundle")
-        seal(folder, _with_extras(folder, manifest, workload))
+        seal(folder, _with_extras(folder, manifest, workload, references))
     journal.close()
+    shutil.rmtree(beside, ignore_errors=True)
     return Bundle.open(out)
+
+
+def _redefined(
+    workload: Workload, recipe: Recipe, context: ModuleContext
+) -> tuple[Workload, tuple[PassRecord, ...]]:
+    """The workload after the passes whose result is the original, and what they did."""
+    steps = [step for step in recipe.module_passes if step.redefines]
+    if not steps:
+        return workload, ()
+    from edgekit.module_passes import run_module_passes  # needs torch
+
+    found = run_module_passes(workload, steps, context)
+    return found.workload, found.passes
+
+
+def _changed(
+    workload: Workload,
+    builder: Builder,
+    recipe: Recipe,
+    timing: Timing | None,
+    context: ModuleContext,
+) -> Changed:
+    """What the other module passes make of it; with latency to go by where it is measured."""
+    steps = [step for step in recipe.module_passes if not step.redefines]
+    if not steps:
+        return Changed(workload)
+    from edgekit.module_passes import run_module_passes  # needs torch
+
+    clock = None
+    if timing is not None and ArtifactClock.available(builder):
+        threads = timing.threads or this_machine().cores
+        clock = ArtifactClock(builder, workload, recipe.graph_passes, threads)
+    teacher = None if isinstance(workload.model, Path) else workload.model
+    return run_module_passes(workload, steps, replace(context, teacher=teacher, clock=clock))
+
+
+def _smaller(
+    workload: Workload,
+    targets: Sequence[Target],
+    recipe: Recipe,
+    work: Path,
+    progress: Progress,
+    machine: InstructionSet,
+    models: dict[str, Workload],
+) -> list[Built]:
+    """The artifacts of the smaller variant, where there is one and the recipe makes models smaller.
+
+    The variant itself is added to ``models``.
+    """
+    if workload.smaller is None or not recipe.module_passes:
+        return []
+    smaller = workload.smaller()
+    scratch = work / SMALLER
+    scratch.mkdir()
+    builder = Builder(smaller, targets, scratch / "built", scratch, progress, machine, SMALLER)
+    builder.export()
+    models[SMALLER] = smaller
+    built = builder.originals()
+    return built + builder.compressed(builder.compressor(recipe))
+
+
+def _save_references(folder: Path, judge: Judge, built: Sequence[Built]) -> list[Path]:
+    """Write the samples that ``edgekit verify`` and the server compare with."""
+    wanted = {ORIGINAL: REFERENCE} | {
+        one.model: one.artifact.reference for one in built if one.artifact.reference
+    }
+    for model, name in wanted.items():
+        judge.references[model].save(folder / name, _STORED_BYTES)
+    return [folder / name for name in wanted.values()]
 
 
 def _search(
@@ -143,7 +204,7 @@ def _search(
     beside = out.with_name(f"{out.name}.search.jsonl")
     data = compressor.table.data if compressor.table is not None else ""
     journal = Journal(
-        beside, fingerprint(builder.model, recipe, workload, compressor.target.name, data)
+        beside, fingerprint(compressor.source, recipe, workload, compressor.target.name, data)
     )
     score = None
     if workload.evaluate is not None:
@@ -155,7 +216,7 @@ def _search(
         compressor,
         settings,
         max_drop=_max_drop(workload, recipe.budget),
-        sample=_verification_feeds(workload)[0],
+        sample=verification_feeds(workload)[0],
         threads=(timing or Timing()).threads or this_machine().cores,
         journal=journal,
         folder=work,
@@ -173,122 +234,6 @@ def _max_drop(workload: Workload, budget: Budget) -> float:
     if budget.max_drop is not None:
         return budget.max_drop
     return budget.share * workload.metric.max_drop if workload.metric is not None else 0.0
-
-
-def _verification_feeds(workload: Workload) -> list[Feeds]:
-    """Single samples, and second a batch of two: an engine may have another form for it."""
-    samples: list[Feeds] = []
-    if workload.calibration is not None:
-        samples = take_samples(workload, workload.feeds(), _VERIFY_SAMPLES)
-    if not samples:
-        example = {name: np.asarray(value) for name, value in workload.example_inputs.items()}
-        samples = take_samples(workload, [example], _VERIFY_SAMPLES)
-    first, *others = samples
-    if divisible(workload) and others and _same_shapes(first, others[0]):
-        others.insert(0, {name: np.concatenate([first[name], others[0][name]]) for name in first})
-    return [first, *others]
-
-
-def _same_shapes(one: Feeds, other: Feeds) -> bool:
-    return all(one[name].shape == other[name].shape for name in one)
-
-
-class _Judge:
-    """Runs every artifact that this machine can run, on the same samples as the original."""
-
-    def __init__(
-        self,
-        workload: Workload,
-        folder: Path,
-        built: Sequence[Built],
-        timing: Timing,
-        progress: Progress,
-        stack: ExitStack,
-    ) -> None:
-        self._workload = workload
-        self._built = built
-        self._timing = timing
-        self._progress = progress
-        self._sessions: dict[str, Session] = {}
-        for one in built:
-            if not unusable(one.artifact.runtime):
-                path = folder / one.artifact.files[0].path
-                options = SessionOptions(threads=timing.threads or this_machine().cores)
-                session = runtimes.require(one.artifact.runtime).load(path, options)
-                self._sessions[one.artifact.id] = stack.enter_context(session)
-        self._original = stack.enter_context(reference_predict(workload))
-        progress.stage("Run the original")
-        self.reference = Reference.record(self._original, _verification_feeds(workload))
-        self.notes: tuple[str, ...] = ()
-
-    def verify(self) -> list[Verification]:
-        """Compare each artifact with the original; of one that cannot run here, its graph."""
-        self._progress.stage("Verify")
-        records = []
-        for one in self._built:
-            artifact = one.artifact
-            if artifact.id in self._sessions:
-                run = self._sessions[artifact.id].run
-                records.append(
-                    verify_artifact(artifact.id, artifact.precision, run, self.reference)
-                )
-            else:
-                records.append(self._verify_graph(one))
-        return records
-
-    def _verify_graph(self, one: Built) -> Verification:
-        """Check the ONNX graph that an engine for absent hardware was built from."""
-        artifact = one.artifact
-        with runtimes.require("onnxruntime").load(one.onnx) as session:
-            record = verify_artifact(artifact.id, artifact.precision, session.run, self.reference)
-        graph = "its ONNX graph was verified on ONNX Runtime"
-        why = f"{unusable(artifact.runtime)}; {graph if record.passed else record.reason}"
-        return record.model_copy(update={"ran": False, "reason": why})
-
-    def evaluate(self, budget: Budget) -> Accuracy | None:
-        """The workload's metric of the original and of each artifact.
-
-        Args:
-            budget: the recipe's.
-        """
-        workload = self._workload
-        if workload.evaluate is None or workload.metric is None:
-            self.notes = ("No evaluate function: artifacts were judged by verification only.",)
-            return None
-        self._progress.stage("Evaluate")
-        self._progress.update("original")
-        reference = workload.score(self._original)
-        scores = {}
-        for name, session in self._sessions.items():
-            self._progress.update(name)
-            scores[name] = workload.score(session.run)
-        return Accuracy(
-            metric=workload.metric.name,
-            higher_is_better=workload.metric.higher_is_better,
-            max_drop=_max_drop(workload, budget),
-            reference=reference,
-            artifacts=scores,
-        )
-
-    def profile(self) -> list[Samples]:
-        """Latency of every artifact on one sample, all in one interleaved run."""
-        self._progress.stage("Profile")
-        entries = [
-            Timed(one.artifact.id, one.artifact.runtime, self._sessions[one.artifact.id])
-            for one in self._built
-            if one.artifact.id in self._sessions
-        ]
-        if not entries:
-            return []
-        least, most = self._timing.rounds
-        return profile_interleaved(
-            entries,
-            self.reference.feeds[0],
-            threads=self._timing.threads or this_machine().cores,
-            min_rounds=least,
-            max_rounds=most,
-            max_seconds=self._timing.seconds,
-        )
 
 
 def _require_originals(verification: Iterable[Verification], built: Sequence[Built]) -> None:
@@ -354,16 +299,18 @@ def _manifest(
     )
 
 
-def _with_extras(folder: Path, manifest: Manifest, workload: Workload) -> Manifest:
+def _with_extras(
+    folder: Path, manifest: Manifest, workload: Workload, references: Sequence[Path]
+) -> Manifest:
     """Add the files beside the artifacts: reference samples and labels."""
-    extras = [hash_file(folder, folder / "reference.npz")]
+    extras = [hash_file(folder, path) for path in references]
     labels = None
     if workload.labels:
         labels = "labels.txt"
         (folder / labels).write_text("".join(f"{label}\n" for label in workload.labels))
         extras.append(hash_file(folder, folder / labels))
     return manifest.model_copy(
-        update={"extras": tuple(extras), "labels": labels, "reference": "reference.npz"}
+        update={"extras": tuple(extras), "labels": labels, "reference": REFERENCE}
     )
 
 

@@ -97,6 +97,11 @@ class Reference:
         ordered = [samples[index] for index in sorted(samples)]
         return cls([s["feeds"] for s in ordered], [s["outputs"] for s in ordered])
 
+    @classmethod
+    def of(cls, bundle: Bundle, artifact: Artifact) -> Reference:
+        """What the artifact has to compute: the outputs of the module that it was made from."""
+        return cls.load(bundle.path / (artifact.reference or str(bundle.manifest.reference)))
+
 
 def verify_artifact(
     artifact: str, precision: str, predict: Predict, reference: Reference
@@ -145,15 +150,15 @@ def verify_bundle(bundle: Bundle, runtime: str | None = None) -> list[Verificati
         )
     if runtime is not None:
         bundle.selected(runtime)
-    reference = Reference.load(bundle.path / bundle.manifest.reference)
     wanted = [a for a in bundle.manifest.artifacts if runtime in {None, a.runtime}]
-    return [_verify_stored(bundle, artifact, reference) for artifact in wanted]
+    return [_verify_stored(bundle, artifact) for artifact in wanted]
 
 
-def _verify_stored(bundle: Bundle, artifact: Artifact, reference: Reference) -> Verification:
+def _verify_stored(bundle: Bundle, artifact: Artifact) -> Verification:
     reason = unusable(artifact.runtime)
     if reason:
         return _not_run(artifact.id, reason)
+    reference = Reference.of(bundle, artifact)
     with runtimes.get(artifact.runtime).load(bundle.file(artifact), SessionOptions()) as session:
         return verify_artifact(artifact.id, artifact.precision, session.run, reference)
 

@@ -134,14 +134,15 @@ class Pass(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: The precision label of the artifacts that this pass makes, None where it leaves them float.
+    #: What artifacts are called that this pass has changed: the precision that it makes, or what it
+    #: did to the module (``pruned``); None where they keep their name.
     precision: ClassVar[str | None] = None
 
     type: str
 
     @property
     def label(self) -> str | None:
-        """The precision label of what this pass makes with its settings."""
+        """What artifacts are called that this pass has changed, with its settings."""
         return self.precision
 
 
@@ -228,6 +229,9 @@ class ModuleContext:
 
 class ModulePass(Pass):
     """A step that changes the PyTorch module before its export; it comes before graph passes."""
+
+    #: The result is another original: what everything is compared with.
+    redefines: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, workload: Workload, context: ModuleContext) -> Trained:

@@ -37,6 +37,7 @@ class Compressor:
         learned: see :class:`~edgekit.compress.base.GraphContext`.
 
     Attributes:
+        source: the float ONNX file.
         target: the instruction set that the artifacts will run on.
         table: the calibration table, once a pass has made one.
         notes: what the passes did, one line each.
@@ -58,7 +59,7 @@ class Compressor:
         self._learned = learned or {}
         self._shared: ir.Model | None = None
         self._shared_changed = False
-        self._path = model
+        self.source = model
         self._memos: dict[str, dict[str, Any]] = {}
         self._ready: dict[tuple[str, frozenset[str]], Path] = {}
         self.table: CalibrationTable | None = None
@@ -151,7 +152,7 @@ class Compressor:
     def _common(self) -> ir.Model:
         """The float graph after the passes that are the same for every engine."""
         if self._shared is None:
-            self._shared = ir.load(self._path)
+            self._shared = ir.load(self.source)
             for step in self._passes:
                 if not step.per_engine:
                     context = self._context(self._engines[0].name, frozenset())

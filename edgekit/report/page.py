@@ -11,6 +11,7 @@ import yaml
 
 from edgekit.manifest import Manifest
 from edgekit.profile.stats import Comparison, Summary, least_samples
+from edgekit.report.passes import summary_of
 from edgekit.report.search import TrialRow, search_rows
 from edgekit.report.table import Row, rows, size_text, validated_on
 
@@ -45,6 +46,7 @@ def render(manifest: Manifest) -> str:
         artifacts=_artifacts(manifest, table),
         plots=_plots(manifest, table),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in _notes(manifest, table)),
+        passes=_passes(manifest),
         search=_search(manifest),
         calibration=_calibration(manifest),
         recipe=html.escape(yaml.safe_dump(manifest.recipe, sort_keys=False)),
@@ -150,6 +152,31 @@ def _notes(manifest: Manifest, table: Sequence[Row]) -> list[str]:
     if any(row.verification and not row.verification.ran for row in table):
         notes.append("Artifacts that were built, not run here, have no measured figures.")
     return notes
+
+
+def _passes(manifest: Manifest) -> str:
+    """What each pass did to the PyTorch module; nothing when no pass changes modules."""
+    parts = []
+    for record in manifest.passes:
+        lines = [
+            _line(
+                html.escape(change.where),
+                html.escape(change.before),
+                html.escape(change.after if change.kept else f"not {change.after}"),
+                "" if change.kept else "undone or left",
+                html.escape(change.why),
+            )
+            for change in record.changes
+        ]
+        score = "" if record.score is None else f" The module then scores {record.score:.4f}."
+        details = "".join(f"<li>{html.escape(detail)}</li>" for detail in record.details)
+        table = _table(("module", "before", "after", "", "why"), lines) if lines else ""
+        parts.append(
+            f"<h3>{html.escape(record.name)}</h3><p>{html.escape(summary_of(record))}, in "
+            f"{record.seconds:.0f} s.{score}</p><ul>{details}</ul>"
+            + (f"<details><summary>{len(lines)} layers</summary>{table}</details>" if lines else "")
+        )
+    return "<h2>What the passes did</h2>" + "".join(parts) if parts else ""
 
 
 def _search(manifest: Manifest) -> str:

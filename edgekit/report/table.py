@@ -10,6 +10,7 @@ from edgekit.manifest import Artifact, Decision, Manifest, Verification
 from edgekit.numerics import probe
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import Comparison, Summary, compare, summarize
+from edgekit.report.passes import print_passes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,13 +26,17 @@ __all__ = [
 ]
 
 
+_MARKS = {"selected": "[green]✓[/]", "baseline": "", "rejected": "[red]✗[/]", "smaller": "○"}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One artifact.
 
     Attributes:
         artifact: what it is.
-        status: ``selected``, ``rejected`` or ``baseline`` (kept to compare with).
+        status: ``selected``, ``rejected``, ``baseline`` (kept to compare with) or ``smaller`` (the
+            workload's smaller model, not in the bundle).
         reason: why, in words.
         verification: its comparison with the original, None when there was none.
         score: the workload's metric, None when it was not evaluated.
@@ -56,7 +61,7 @@ def rows(manifest: Manifest) -> list[Row]:
     return [
         _row(manifest, decision, artifact, samples)
         for decision in manifest.decisions
-        for artifact in manifest.artifacts
+        for artifact in (*manifest.artifacts, *manifest.alternatives)
         if artifact.runtime == decision.runtime
     ]
 
@@ -77,21 +82,45 @@ def validated_on(manifest: Manifest) -> tuple[str, str]:
 def _row(
     manifest: Manifest, decision: Decision, artifact: Artifact, samples: dict[str, Samples]
 ) -> Row:
-    selected = artifact.id == decision.selected
     baseline = next(a.id for a in manifest.artifacts if a.runtime == artifact.runtime)
-    rejected = decision.rejected.get(artifact.id, "")
-    other = "baseline" if artifact.id == baseline else "rejected"
     own = samples.get(artifact.id)
+    status, reason = "rejected", decision.rejected.get(artifact.id, "")
+    if artifact.id == decision.selected:
+        status, reason = "selected", decision.reason
+    elif artifact.id == baseline:
+        status = "baseline"
+    elif artifact in manifest.alternatives:
+        status = "smaller"
+        reason = _against(manifest, artifact, decision.selected, samples)
     return Row(
         artifact=artifact,
-        status="selected" if selected else other,
-        reason=decision.reason if selected else rejected,
+        status=status,
+        reason=reason,
         verification=next((v for v in manifest.verification if v.artifact == artifact.id), None),
         score=manifest.accuracy.artifacts.get(artifact.id) if manifest.accuracy else None,
         latency=summarize(own) if own else None,
         speedup=_compare(samples.get(baseline), own),
         speedup_plain=_compare(samples.get("onnxruntime-fp32"), own),
     )
+
+
+def _against(
+    manifest: Manifest, smaller: Artifact, selected: str, samples: dict[str, Samples]
+) -> str:
+    """The smaller model beside what was selected, in words."""
+    told = []
+    speed = _compare(samples.get(selected), samples.get(smaller.id))
+    if speed is not None:
+        told.append(f"{speed.ratio:.2f}x the speed of {selected}")
+    accuracy = manifest.accuracy
+    better = False
+    if accuracy is not None:
+        gain = accuracy.artifacts[smaller.id] - accuracy.artifacts[selected]
+        told.append(f"{accuracy.metric} {gain:+.4f} against it")
+        better = gain >= 0 if accuracy.higher_is_better else gain <= 0
+    if better and speed is not None and speed.low > 1.0:
+        told.append("better and faster: use the smaller model instead")
+    return ", ".join(told)
 
 
 def _compare(slow: Samples | None, fast: Samples | None) -> Comparison | None:
@@ -114,7 +143,7 @@ def print_summary(manifest: Manifest, console: Console) -> None:
         table.add_row("", "the original", f"{accuracy.reference:.4f}")
     found = rows(manifest)
     for row in found:
-        mark = {"selected": "[green]✓[/]", "baseline": "", "rejected": "[red]✗[/]"}[row.status]
+        mark = _MARKS[row.status]
         table.add_row(mark, *_cells(row))
     console.print(table)
     if manifest.latency:
@@ -122,14 +151,16 @@ def print_summary(manifest: Manifest, console: Console) -> None:
             "Latency in ms, all artifacts in one interleaved run; vs fp32 on that runtime.",
             style="dim",
         )
+    print_passes(manifest, console)
     here, told = validated_on(manifest)
     if here != manifest.target:
         console.print(f"{told[0].upper()}{told[1:]}.", highlight=False, markup=False)
     for row in found:
         if row.status != "baseline":
+            status = "the smaller model" if row.status == "smaller" else row.status
             plain = f" ({_times(row.speedup_plain)} of a plain export)" if row.speedup_plain else ""
             console.print(
-                f"{row.artifact.id}: {row.status}, {row.reason}{plain}",
+                f"{row.artifact.id}: {status}, {row.reason}{plain}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
@@ -48,7 +47,7 @@ class Engine:
         self._session: Session = runtimes.require(self.artifact.runtime).load(
             bundle.file(self.artifact), SessionOptions(threads=threads)
         )
-        self._reference = _reference(bundle)
+        self._reference = _reference(bundle, self.artifact)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self._waiting = 0
         self._queue = queue
@@ -124,10 +123,8 @@ def choose_artifact(bundle: Bundle, runtime: str | None) -> Artifact:
     )
 
 
-def _reference(bundle: Bundle) -> Reference:
-    stored: str | None = bundle.manifest.reference
-    if stored is None:
+def _reference(bundle: Bundle, artifact: Artifact) -> Reference:
+    if bundle.manifest.reference is None:
         return Reference([], [])
-    path: Path = bundle.path / stored
-    everything = Reference.load(path)
+    everything = Reference.of(bundle, artifact)
     return Reference(everything.feeds[:2], everything.outputs[:2])

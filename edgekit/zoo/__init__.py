@@ -13,6 +13,7 @@ __all__ = ["describe", "load", "names"]
 _MODELS = {
     "mlp-digits": ("mlp_digits", "MLP on scikit-learn's 8x8 digits; accuracy"),
     "resnet8-mnist": ("resnet8_mnist", "MLPerf Tiny's ResNet-8 on MNIST; accuracy"),
+    "resnet14-mnist": ("resnet14_mnist", "ResNet-14 of 0.3 GMACs on MNIST; accuracy"),
     "lstm-digits": ("lstm_digits", "LSTM over the rows of 8x8 digits; accuracy"),
     "efficientnet-lite0": (
         "efficientnet_lite0",

@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from edgekit.compress.base import ModuleContext
+from edgekit.compress.modules import count_parameters
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import FineTune
 from edgekit.reference import reference_predict
@@ -24,6 +25,7 @@ __all__ = ["Classifier", "Split", "digits", "split"]
 
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _BATCH = 50
+_LARGE = 10**5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Classifier:
         load_data: loads the split.
         augment: changes a training batch at random (a tensor of shape (n, ...)), or None.
         epochs: passes over the training split when it is trained from scratch.
+        smaller: a smaller variant, if any.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Classifier:
     load_data: Callable[[], Split]
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
     epochs: int = 40
+    smaller: Classifier | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -97,6 +101,7 @@ class Classifier:
             metric=Metric("accuracy"),
             labels=[str(digit) for digit in range(10)],
             training=self._training(data),
+            smaller=self.smaller.workload if self.smaller else None,
             description=self.description,
         )
 
@@ -108,7 +113,8 @@ class Classifier:
         workload = self._around(model, data)
         settings = FineTune(epochs=self.epochs, rate=3e-3)
         finetune(workload, model, settings, ModuleContext(), label=self.name)
-        save_file(model.state_dict(), self.checkpoint)
+        _save(model, self.checkpoint)
+        model.load_state_dict(load_file(self.checkpoint))  # as it is stored
         with reference_predict(workload) as predict:
             return workload.score(predict)
 
@@ -138,3 +144,11 @@ class Classifier:
             return {"accuracy": float((predicted == data.test_labels).mean())}
 
         return evaluate
+
+
+def _save(model: nn.Module, path: Path) -> None:
+    """Large models in half precision: the package ships the file."""
+    state = model.state_dict()
+    if count_parameters(model) > _LARGE:
+        state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    save_file(state, path)
