@@ -15,7 +15,7 @@ from edgekit.build import Builder, Target
 from edgekit.compress.base import GraphPass, Measured
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
-from edgekit.profile.stats import compare, summarize
+from edgekit.profile.stats import compare, percentile, summarize
 from edgekit.reference import take_samples
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
@@ -69,10 +69,10 @@ class ArtifactClock:
         found = compare(before, after)
         return Measured(found.ratio, found.low)
 
-    def medians(self, workloads: Sequence[Workload]) -> list[float]:
-        """Median seconds of each, in one interleaved run."""
+    def seconds(self, workloads: Sequence[Workload]) -> list[float]:
+        """The 10th percentile of each, in one interleaved run."""
         timed = self._run([(workload, self._target) for workload in workloads])
-        return [summarize(samples).p50 / 1000 for samples in timed]
+        return [percentile(samples.latencies_ns, 10) / 1e9 for samples in timed]
 
     @cached_property
     def _target(self) -> Target:
@@ -91,11 +91,12 @@ class ArtifactClock:
                 path = self._builder.draft(workload, self._passes, target, folder)
                 runtime = runtimes.require(target.runtime)
                 session = runtime.load(path, SessionOptions(threads=self._threads))
-                timed.append(Timed(str(index), target.runtime, stack.enter_context(session)))
+                stack.enter_context(session)
+                timed.append(Timed(str(index), target.runtime, session, _sample(workload)))
             least, most = _ROUNDS
             return profile_interleaved(
                 timed,
-                _sample(entries[0][0]),
+                {},
                 threads=self._threads,
                 min_rounds=least,
                 max_rounds=most,

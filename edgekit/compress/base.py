@@ -138,6 +138,13 @@ class Pass(BaseModel, ABC):
     #: did to the module (``pruned``); None where they keep their name.
     precision: ClassVar[str | None] = None
 
+    #: What of the weights this pass makes that a later one could undo: ``zeros``, ``palette``,
+    #: ``learnt scales``.
+    makes: ClassVar[frozenset[str]] = frozenset()
+
+    #: What of that is lost when this pass runs afterwards.
+    undoes: ClassVar[frozenset[str]] = frozenset()
+
     type: str
 
     @property
@@ -202,8 +209,11 @@ class Clock(Protocol):
             EdgekitError: one of them cannot be exported.
         """
 
-    def medians(self, workloads: Sequence[Workload]) -> list[float]:
-        """Median seconds of each one's model, all in one interleaved run, at its example inputs."""
+    def seconds(self, workloads: Sequence[Workload]) -> list[float]:
+        """Seconds of one inference of each one's model, all in one interleaved run.
+
+        What the engine needs when little disturbs it: the 10th percentile.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +240,7 @@ class ModuleContext:
 class ModulePass(Pass):
     """A step that changes the PyTorch module before its export; it comes before graph passes."""
 
-    #: The result is another original: what everything is compared with.
+    #: The result is another original: what everything is compared with. Comes first.
     redefines: ClassVar[bool] = False
 
     @abstractmethod

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
@@ -87,9 +88,18 @@ class Recipe(BaseModel):
     @field_validator("passes", mode="after")
     @classmethod
     def _in_order(cls, value: tuple[Pass, ...]) -> tuple[Pass, ...]:
-        kinds = [isinstance(step, ModulePass) for step in value]
-        if kinds != sorted(kinds, reverse=True):
-            raise ValueError("steps that train the module have to come before those on the graph")
+        ranks = [_rank(step) for step in value]
+        for step, rank, before in zip(value[1:], ranks[1:], ranks, strict=False):
+            if rank < before:
+                raise ValueError(f"{step.type!r} has to come {_PLACES[rank]}")
+        for index, step in enumerate(value):
+            for earlier in value[:index]:
+                lost = earlier.makes & step.undoes
+                if lost:
+                    raise ValueError(
+                        f"{step.type!r} would undo the {' and '.join(sorted(lost))} that "
+                        f"{earlier.type!r} makes: put it before {earlier.type!r}"
+                    )
         return value
 
     @field_validator("passes", mode="before")
@@ -99,6 +109,20 @@ class Recipe(BaseModel):
         if not isinstance(value, list):
             return value
         return tuple(_build_pass(entry, index) for index, entry in enumerate(value))
+
+
+#: Where in a recipe the steps of each rank stand.
+_PLACES = (
+    "before all others, as the rest starts from what it makes",
+    "before the steps on the ONNX graph, as it changes the PyTorch module",
+    "last",
+)
+
+
+def _rank(step: Pass) -> int:
+    if isinstance(step, ModulePass):
+        return 0 if step.redefines else 1
+    return 2
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -168,13 +192,24 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Reci
     """One line out of pydantic's list: the first problem, with the nearest key for a typo."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
+    if first["type"] == "value_error":
+        what = first["msg"].removeprefix("Value error, ")
+        return RecipeError(f"{place}: {what}", where=where, fix="Correct the recipe")
     if first["type"] != "extra_forbidden":
         return RecipeError(f"{place}: {first['msg']}", where=where, fix="Correct that value")
-    nested: dict[str, type[BaseModel]] = {"budget": Budget, "search": Search}
-    owner = nested.get(str(first["loc"][0]), model) if len(first["loc"]) > 1 else model
+    owner = _owner(model, first["loc"][:-1])
     keys = [field.alias or name for name, field in owner.model_fields.items()]
     guess = nearest(str(first["loc"][-1]), keys)
     hint = f", did you mean {guess!r}" if guess else ""
     return RecipeError(
         f"unknown key {place!r}{hint}", where=where, fix=f"Known keys: {', '.join(keys)}"
     )
+
+
+def _owner(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
+    """The model that the keys at ``path`` belong to."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        kinds = get_args(field.annotation) or (field.annotation,) if field is not None else ()
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
+    return model

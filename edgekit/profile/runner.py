@@ -29,11 +29,16 @@ BLOCK = 4
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A loaded artifact to be timed."""
+    """A loaded artifact to be timed.
+
+    Attributes:
+        feeds: its input, where it takes another one than the rest.
+    """
 
     artifact: str
     runtime: str
     session: Session
+    feeds: Feeds | None = None
 
 
 def profile_interleaved(
@@ -74,7 +79,7 @@ def profile_interleaved(
     for entry in entries:
         with _named(entry):
             for _ in range(warmup):
-                entry.session.run(feeds)
+                entry.session.run(entry.feeds or feeds)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     deadline = time.monotonic() + max_seconds
     with _no_garbage_collection():
@@ -83,13 +88,15 @@ def profile_interleaved(
                 break
             for index in order.permutation(len(entries)):
                 with _named(entries[index]):
-                    latencies[index] += _block(entries[index].session, feeds)
+                    latencies[index] += _block(
+                        entries[index].session, entries[index].feeds or feeds
+                    )
     return [
         Samples(
             artifact=entry.artifact,
             runtime=entry.runtime,
             run=run,
-            shapes={name: array.shape for name, array in feeds.items()},
+            shapes={name: array.shape for name, array in (entry.feeds or feeds).items()},
             threads=threads,
             warmup=warmup,
             block=BLOCK,

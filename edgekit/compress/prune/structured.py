@@ -1,0 +1,229 @@
+"""Structured pruning: plan, leave what does not pay, remove, fine-tune, in steps."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from edgekit.compress.base import Change, ModuleContext, PassReport, Trained
+from edgekit.compress.modules import copied, example_tensors
+from edgekit.compress.prune.find import find_groups
+from edgekit.compress.prune.groups import Group, Groups
+from edgekit.compress.prune.importance import score_units
+from edgekit.compress.prune.plan import Plan, channels_of, make_plan, unit_costs
+from edgekit.compress.prune.surgery import keep
+from edgekit.compress.prune.width import liked_multiple
+from edgekit.compress.train.loop import finetune
+from edgekit.errors import CompressError, nearest
+from edgekit.workload import Workload
+
+if TYPE_CHECKING:
+    from edgekit.compress.prune.recipe_pass import StructuredPruning
+
+__all__ = ["prune"]
+
+#: Of channels, where the target was not asked: a vector of 16 float32 values in AVX-512.
+_USUAL_MULTIPLE = 16
+
+#: Criteria whose scores are losses, so that they can be weighed against what a unit costs.
+_LOSSES = frozenset({"taylor", "obd"})
+
+
+def prune(workload: Workload, settings: StructuredPruning, context: ModuleContext) -> Trained:
+    """Prune a copy of the workload's model.
+
+    Raises:
+        CompressError: the model cannot be traced, or has nothing that can be removed.
+        WorkloadError: the workload lacks what the importance or the fine-tuning needs.
+    """
+    model = copied(workload)
+    run = _Run(workload, settings, context)
+    found = find_groups(model, example_tensors(workload))
+    whole = {group.name: group for group in run.allowed(found)}
+    multiple, details = run.multiple(model)
+    plan = run.plan(model, found, list(whole.values()), settings.keep, multiple)
+    left, undone = run.leave_what_does_not_pay(model, found, plan)
+    pruned, reached = run.in_steps(model, left, multiple)
+    changes = [*_changes(whole, pruned), *undone]
+    if left:
+        details.append(f"{reached:.0%} of the {settings.of} are left, {settings.keep:.0%} wanted")
+    return Trained(
+        model.eval(),
+        PassReport(
+            settings.type,
+            changed=sum(change.kept for change in changes),
+            total=len(whole),
+            details=tuple(details),
+            changes=tuple(changes),
+        ),
+    )
+
+
+class _Run:
+    """One application of the pass."""
+
+    def __init__(
+        self, workload: Workload, settings: StructuredPruning, context: ModuleContext
+    ) -> None:
+        self._workload = workload
+        self._settings = settings
+        self._context = context
+        self._inputs = example_tensors(workload)
+
+    def allowed(self, found: Groups) -> list[Group]:
+        """What may be pruned."""
+        for pattern in self._settings.exclude:
+            names = [group.name for group in found]
+            if not any(fnmatchcase(name, pattern) for name in names):
+                guess = nearest(pattern, names)
+                hint = f", did you mean {guess!r}" if guess else ""
+                raise CompressError(
+                    f"exclude {pattern!r} matches no group of channels{hint}",
+                    where=f"pass {self._settings.type}",
+                    fix=f"Groups: {', '.join(names)}",
+                )
+        excluded = self._settings.exclude
+        allowed = [g for g in found if not any(fnmatchcase(g.name, p) for p in excluded)]
+        if not allowed:
+            raise CompressError(
+                "has no channels that can be removed",
+                where=f"workload {self._workload.name!r}, pass {self._settings.type}",
+                fix="Leave the pass out, or exclude less",
+            )
+        return allowed
+
+    def multiple(self, model: nn.Module) -> tuple[int, list[str]]:
+        """The multiple of channels to keep, and how it was found."""
+        wanted, clock = self._settings.multiple, self._context.clock
+        if wanted != "measured":
+            return wanted, []
+        if clock is None:
+            return _USUAL_MULTIPLE, [f"multiples of {_USUAL_MULTIPLE} channels, not measured"]
+        self._context.progress.update("which widths the target likes")
+        kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        convolution = any(isinstance(module, kinds) for module in model.modules())
+        found, measured = liked_multiple(clock, convolution=convolution)
+        told = ", ".join(f"{one.width}: {one.excess:.2f}" for one in measured)
+        return found, [f"{clock.name} likes multiples of {found} channels (cost by width: {told})"]
+
+    def plan(
+        self,
+        model: nn.Module,
+        found: Groups,
+        groups: Sequence[Group],
+        share: float,
+        multiple: int,
+    ) -> Plan:
+        """What stays of the groups when ``share`` of the model shall."""
+        settings = self._settings
+        seed = self._context.seed
+        scores = score_units(self._workload, model, groups, settings.importance, seed)
+        if settings.importance in _LOSSES and settings.scope == "global" and settings.of == "macs":
+            costs = unit_costs(model, self._inputs, groups)
+            scores = {name: values / max(costs[name], 1.0) for name, values in scores.items()}
+        return make_plan(
+            model,
+            self._inputs,
+            found,
+            groups,
+            scores,
+            share=share,
+            of=settings.of,
+            scope=settings.scope,
+            multiple=multiple,
+            least=settings.least,
+        )
+
+    def leave_what_does_not_pay(
+        self, model: nn.Module, groups: Groups, plan: Plan
+    ) -> tuple[list[str], list[Change]]:
+        """Names of the groups to prune, and those that stay whole as they do not gain time.
+
+        Groups of the same shape are judged together, with all others pruned.
+        """
+        names = list(plan.kept)
+        clock = self._context.clock
+        if clock is None or not self._settings.measured:
+            return names, []
+        everything = self._pruned(model, groups, plan, names)
+        undone = []
+        for alike in _alike(groups, plan):
+            told = ", ".join(group.name for group in alike)
+            self._context.progress.update(f"whether pruning {told} pays")
+            others = [name for name in names if name not in {group.name for group in alike}]
+            found = clock.compare(self._pruned(model, groups, plan, others), everything)
+            if found.low > 1.0:
+                continue
+            names = others
+            everything = self._pruned(model, groups, plan, names)
+            undone += [
+                Change(
+                    group.name,
+                    _channels(group, group.size),
+                    _channels(group, len(plan.kept[group.name])),
+                    kept=False,
+                    why=f"{found.ratio:.2f}x the speed on {clock.name}, at least "
+                    f"{found.low:.2f}: not surely faster",
+                )
+                for group in alike
+            ]
+        return names, undone
+
+    def _pruned(
+        self, model: nn.Module, groups: Groups, plan: Plan, names: Sequence[str]
+    ) -> Workload:
+        smaller = copy.deepcopy(model)
+        keep(smaller, groups, {name: plan.kept[name] for name in names})
+        return replace(self._workload, model=smaller)
+
+    def in_steps(
+        self, model: nn.Module, names: Sequence[str], multiple: int
+    ) -> tuple[dict[str, int], float]:
+        """Prune in place; returns the units that each group kept, and what is left of the whole."""
+        settings = self._settings
+        kept: dict[str, int] = {}
+        left = 1.0
+        for step in range(1, settings.steps + 1 if names else 1):
+            share = settings.keep ** (step / settings.steps)
+            self._context.progress.update(f"step {step} of {settings.steps}")
+            found = find_groups(model, self._inputs)
+            groups = [group for group in found if group.name in names]
+            plan = self.plan(model, found, groups, share / left, multiple)
+            keep(model, found, plan.kept)
+            left *= plan.reached
+            kept |= {name: len(units) for name, units in plan.kept.items()}
+            tuning = settings.finetune if step == settings.steps else settings.between
+            if tuning is not None:
+                label = f"prune step {step}"
+                finetune(self._workload, model, tuning, self._context, label=label)
+        return kept, left
+
+
+def _alike(groups: Sequence[Group], plan: Plan) -> list[list[Group]]:
+    """The pruned groups, those of the same shape together."""
+    kinds: dict[tuple[object, ...], list[Group]] = defaultdict(list)
+    for group in groups:
+        if group.name in plan.kept:
+            roles = tuple(sorted((m.role, m.axis, m.index.shape) for m in group.members))
+            kinds[group.size, len(plan.kept[group.name]), roles].append(group)
+    return list(kinds.values())
+
+
+def _changes(whole: Mapping[str, Group], kept: Mapping[str, int]) -> list[Change]:
+    return [
+        Change(name, _channels(whole[name], whole[name].size), _channels(whole[name], count))
+        for name, count in kept.items()
+    ]
+
+
+def _channels(group: Group, units: int) -> str:
+    width = channels_of(group)
+    if width == 1:
+        return f"{units} channels"
+    return f"{units} blocks of {width} channels"
