@@ -116,7 +116,8 @@ def digest(*parts: str | nn.Module) -> str:
             continue
         for name, tensor in _tensors(part):
             made.update(f"{name}{list(tensor.shape)}{tensor.dtype}".encode())
-            made.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            made.update(values.numpy().data)
     return made.hexdigest()
 
 

@@ -24,6 +24,8 @@ _HELD_OUT = 5
 _PROBED = 16
 #: Calibration batches are shuffled among so many, since they are never all in memory.
 _BUFFER = 16
+#: A rate for trained models, where nobody says one.
+_RATE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def _unlabelled(workload: Workload, device: torch.device, seed: int) -> Data:
     def probe() -> Iterator[Batch]:
         return islice(_ready(workload, tensors(held=held_out > 0), device), _PROBED)
 
-    return Data(batches, probe, None, Training.rate, count - held_out)
+    return Data(batches, probe, None, _RATE, count - held_out)
 
 
 def _shuffled(batches: Iterable[Batch], generator: torch.Generator) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -196,7 +196,9 @@ class Teacher:
             )
         wanted, got = made[0][0], made[1][0]
         differ = [
-            axis for axis, sizes in enumerate(zip(wanted.shape, got.shape)) if len(set(sizes)) > 1
+            axis
+            for axis, sizes in enumerate(zip(wanted.shape, got.shape, strict=False))
+            if len(set(sizes)) > 1
         ]
         floats = wanted.is_floating_point() and got.is_floating_point()
         if not floats or wanted.ndim != got.ndim or len(differ) > 1 or differ == [0]:
@@ -259,13 +261,11 @@ class Teacher:
     def _inputs(self, batch: Batch) -> list[torch.Tensor]:
         return [batch[name] for name in self._workload.example_inputs]
 
-    def _named(self, tapped: Tapped) -> Mapping[str, torch.Tensor]:
+    def _named(self, tapped: Tapped) -> dict[str, torch.Tensor]:
         return named_outputs(tapped.result, self._workload.output_names)
 
 
-def _attention_loss(
-    taught: Sequence[torch.Tensor], learnt: Sequence[torch.Tensor]
-) -> torch.Tensor:
+def _attention_loss(taught: Sequence[torch.Tensor], learnt: Sequence[torch.Tensor]) -> torch.Tensor:
     """A student with fewer layers looks at evenly spaced ones, the last at the last (TinyBERT)."""
     return _mean(
         [

@@ -92,6 +92,7 @@ class Run:
     ) -> None:
         self.workload, self.model, self.settings = workload, model, settings
         self.label, self.after_step = label, after_step
+        self.kept: Stateful | None = after_step if isinstance(after_step, Stateful) else None
         self.seed = context.seed
         self.where = f"workload {workload.name!r}, {label}"
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -252,7 +253,6 @@ class Run:
         return self.waited >= self.patience and self.epoch < self.settings.epochs
 
     def _state(self) -> dict[str, Any]:
-        keeps = self.after_step if isinstance(self.after_step, Stateful) else None
         return {
             "counts": [self.step, self.epoch, self.position, self.waited],
             "before": self.before,
@@ -263,7 +263,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "epoch_rng": self.epoch_rng,
             "rng": rng_state(self.device),
-            "after_step": keeps.state_dict() if keeps else {},
+            "after_step": self.kept.state_dict() if self.kept else {},
         }
 
     def _load(self, held: Mapping[str, Any]) -> None:
@@ -275,8 +275,8 @@ class Run:
             restore(self.teacher.projections, held["projections"])
         self.optimizer.load_state_dict(held["optimizer"])
         self.epoch_rng, self.rng = held["epoch_rng"], held["rng"]
-        if isinstance(self.after_step, Stateful):
-            self.after_step.load_state_dict(held["after_step"])
+        if self.kept is not None:
+            self.kept.load_state_dict(held["after_step"])
 
     def _fingerprint(self) -> str:
         settings = self.settings.model_dump_json(exclude={"checkpoint_seconds"})
