@@ -32,7 +32,7 @@ def _divergence(workload: Workload, student: nn.Module) -> float:
 
 
 def _learn(workload: Workload, student: nn.Module, **keys: object) -> nn.Module:
-    settings = FineTune.model_validate({"epochs": 6, "rate": 3e-3, **keys})
+    settings = FineTune.model_validate({"epochs": 20, "rate": 1e-2, **keys})
     finetune(workload, student, settings, ModuleContext(), label="test")
     return student
 
@@ -41,7 +41,7 @@ def test_a_student_with_a_teacher_comes_nearer_to_it_than_one_without() -> None:
     workload = mlp_digits.workload()
     alone = _learn(workload, small_student())
     taught = _learn(workload, small_student(), distill={})
-    assert _divergence(workload, taught) < 0.8 * _divergence(workload, alone)
+    assert _divergence(workload, taught) < 0.7 * _divergence(workload, alone)
 
 
 def test_no_label_is_needed() -> None:
@@ -97,7 +97,7 @@ def _unexplained(workload: Workload, student: nn.Module) -> float:
     with torch.no_grad():
         x = torch.cat([torch.from_numpy(feeds["pixels"]) for feeds in workload.feeds()])
         wanted, got = workload.model[:2](x), student[:2](x)
-        fitted = got @ torch.linalg.lstsq(got, wanted).solution
+        fitted = got @ (torch.linalg.pinv(got) @ wanted)
         return float((fitted - wanted).square().mean() / wanted.square().mean())
 
 
