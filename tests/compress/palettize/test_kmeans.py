@@ -1,0 +1,77 @@
+"""Few values for many: never worse than uniform bins, and the best where that is known."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edgekit.compress.palettize.kmeans import palette, snap
+from edgekit.spec import Array
+
+_NUMBERS = st.floats(-1e3, 1e3, width=32)
+_VALUES = arrays(np.float32, st.integers(1, 60), elements=_NUMBERS)
+
+
+def _error(values: Array, centres: Array, weights: Array | None = None) -> float:
+    squares = (snap(values, centres) - values.astype(np.float64)) ** 2
+    return float((squares if weights is None else squares * weights).sum())
+
+
+def _uniform(values: Array, count: int) -> Array:
+    low, high = float(values.min()), float(values.max())
+    return np.unique(low + (high - low) / count * (np.arange(count) + 0.5))
+
+
+@given(values=_VALUES, count=st.integers(1, 16))
+def test_it_is_never_worse_than_uniform_bins(values: Array, count: int) -> None:
+    centres = palette(values, count)
+    assert len(centres) <= count
+    assert (np.diff(centres) > 0).all()
+    uniform = _error(values, _uniform(values, count))
+    assert _error(values, centres) <= uniform * (1 + 1e-9) + 1e-9
+
+
+@given(values=_VALUES, count=st.integers(1, 16), seed=st.integers(0, 99))
+def test_weighted_it_is_never_worse_either(values: Array, count: int, seed: int) -> None:
+    weights = np.random.default_rng(seed).random(values.shape) ** 4
+    centres = palette(values, count, weights)
+    uniform = _error(values, _uniform(values, count), weights)
+    assert _error(values, centres, weights) <= uniform * (1 + 1e-6) + 1e-6
+
+
+@given(values=_VALUES)
+def test_few_distinct_values_stay_as_they_are(values: Array) -> None:
+    assert _error(values, palette(values, 60)) == 0.0
+
+
+def test_normal_weights_lose_much_less_than_in_uniform_bins() -> None:
+    values = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
+    assert _error(values, palette(values, 16)) < 0.7 * _error(values, _uniform(values, 16))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_comes_near_to_the_best_of_all_cuts(seed: int) -> None:
+    values = np.sort(np.random.default_rng(seed).standard_normal(14))
+    best = min(
+        sum(((part - part.mean()) ** 2).sum() for part in np.split(values, cuts))
+        for cuts in map(list, combinations(range(1, 14), 2))
+    )
+    assert best - 1e-9 <= _error(values, palette(values, 3)) < 1.5 * best
+
+
+def test_what_weighs_more_is_met_better() -> None:
+    values = np.linspace(0.0, 1.0, 100)
+    weights = np.where(values > 0.9, 100.0, 1.0)
+    plain, heavy = palette(values, 4), palette(values, 4, weights)
+    top = values > 0.9
+    assert _error(values[top], heavy) < _error(values[top], plain)
+
+
+def test_weights_of_zero_are_no_division_by_zero() -> None:
+    values = np.linspace(0.0, 1.0, 100)
+    assert np.isfinite(palette(values, 4, np.zeros(100))).all()
