@@ -34,7 +34,9 @@ def merge_adapter(model: nn.Module, adapter: Adapter) -> list[Change]:
         CompressError: a tensor finds no layer, or does not fit it.
     """
     prefix = _prefix(model, adapter)
-    changes = [_put(model, prefix + name, tensor, adapter) for name, tensor in adapter.whole.items()]
+    changes = [
+        _put(model, prefix + name, tensor, adapter) for name, tensor in adapter.whole.items()
+    ]
     for path, parts in adapter.parts.items():
         changes.append(_Layer(model, prefix, path, parts, adapter).merge())
     return changes
@@ -162,7 +164,7 @@ class _Layer:
         outputs = weight.shape[0]
         if len(magnitude) != outputs:
             raise self._error(f"has {len(magnitude)} magnitudes for {outputs} outputs")
-        factors = magnitude / weight.flatten(1).norm(dim=1)
+        factors: torch.Tensor = magnitude / weight.flatten(1).norm(dim=1)
         return weight * factors.reshape(-1, *[1] * (weight.ndim - 1))
 
     def _rescaled(self) -> torch.Tensor:

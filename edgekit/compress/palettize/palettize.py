@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -37,7 +37,6 @@ def palettize(
     *,
     exclude: Sequence[str] = (),
     channels: int | None = None,
-    importance: Mapping[str, Array] | None = None,
     where: str = "palettize",
     progress: Progress = Silent(),  # noqa: B008, it has no state
 ) -> tuple[list[Change], Sizes]:
@@ -48,7 +47,6 @@ def palettize(
         bits: 1 to 8.
         exclude: globs of modules that are left alone.
         channels: so many entries of axis 0 share a palette; None for all.
-        importance: how much an error counts, by name of the parameter.
         where: for errors.
         progress: told which weight it is at.
 
@@ -76,11 +74,11 @@ def palettize(
     changes, before, after = [], 0, 0
     for index, (name, parameter) in enumerate(weights.items()):
         progress.update(f"palettize, weight {index + 1} of {len(weights)}")
-        old = parameter.detach().float().cpu().numpy()
+        old = parameter.detach().float().cpu().numpy().copy()  # else it would change along
         new = old
         excluded = any(fnmatchcase(name.rpartition(".")[0], glob) for glob in exclude)
         if not excluded:
-            new = _shared(old, 2**bits, channels, (importance or {}).get(name))
+            new = _shared(old, 2**bits, channels)
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(new))
         sizes = _zlib(old), _zlib(new)
@@ -89,9 +87,7 @@ def palettize(
     return changes, Sizes(before, after)
 
 
-def _change(
-    name: str, old: Array, new: Array, sizes: tuple[int, int], *, excluded: bool
-) -> Change:
+def _change(name: str, old: Array, new: Array, sizes: tuple[int, int], *, excluded: bool) -> Change:
     figures = [
         f"{len(np.unique(values))} values, {size / 1e3:.3g} kB compressed"
         for values, size in zip((old, new), sizes, strict=True)
@@ -100,25 +96,24 @@ def _change(
         return Change(name, figures[0], figures[0], kept=False, why="excluded")
     if np.array_equal(old, new):
         return Change(name, figures[0], figures[0], kept=False, why="has no more values")
-    return Change(name, *figures)
+    return Change(name, figures[0], figures[1])
 
 
-def _shared(old: Array, count: int, channels: int | None, importance: Array | None) -> Array:
+def _shared(old: Array, count: int, channels: int | None) -> Array:
     rows = len(old) if channels is None else channels
     new = np.empty_like(old)
     for start in range(0, len(old), rows):
         chosen = slice(start, start + rows)
-        weights = None if importance is None else importance[chosen]
-        new[chosen] = _one_palette(old[chosen], count, weights)
+        new[chosen] = _one_palette(old[chosen], count)
     return new
 
 
-def _one_palette(values: Array, count: int, importance: Array | None) -> Array:
+def _one_palette(values: Array, count: int) -> Array:
     zeros = values == 0
     if count < 2 or zeros.mean() < _SPARSE or zeros.all():
-        return snap(values, palette(values, count, importance)).astype(values.dtype)
+        return snap(values, palette(values, count)).astype(values.dtype)
     rest = ~zeros
-    centres = palette(values[rest], count - 1, None if importance is None else importance[rest])
+    centres = palette(values[rest], count - 1)
     new = np.zeros_like(values)
     new[rest] = snap(values[rest], centres)
     return new

@@ -24,38 +24,32 @@ class Palettize(ModulePass):
         bits: a weight has at most 2 to the power of this many values.
         exclude: globs of modules that are left alone.
         channels: output channels that share one palette; None for a palette a tensor.
-        fisher: let an error count by the squared gradient of the loss at that weight (SqueezeLLM,
-            Kim et al. 2023); needs ``training``.
     """
 
     type: Literal["palettize"]
     bits: int = Field(default=6, ge=1, le=8)
     exclude: tuple[str, ...] = ()
     channels: int | None = Field(default=None, gt=0)
-    fisher: bool = False
 
     def apply(self, workload: Workload, context: ModuleContext) -> Trained:
         from edgekit.compress.modules import copied  # need torch
-        from edgekit.compress.palettize.fisher import squared_gradients
         from edgekit.compress.palettize.palettize import palettize
 
         model = copied(workload)
-        gradients = squared_gradients(workload, model) if self.fisher else {}
         changes, sizes = palettize(
             model,
             self.bits,
             exclude=self.exclude,
             channels=self.channels,
-            importance=gradients,
             where=f"workload {workload.name!r}, palettize",
             progress=context.progress,
         )
-        details = (
-            f"Compressed, weights take {sizes.after / 1e6:.3g} instead of "
-            f"{sizes.before / 1e6:.3g} MB. Only size on disk is won: they stay floats.",
+        sizes_told = (
+            f"Weights take {sizes.before / 1e6:.3g} MB compressed before, "
+            f"{sizes.after / 1e6:.3g} MB after. Only size on disk is won: they stay floats."
         )
         changed = sum(change.kept for change in changes)
         return Trained(
             model,
-            PassReport(self.type, changed, len(changes), details, changes=tuple(changes)),
+            PassReport(self.type, changed, len(changes), (sizes_told,), changes=tuple(changes)),
         )

@@ -17,9 +17,8 @@ _NUMBERS = st.floats(-1e3, 1e3, width=32)
 _VALUES = arrays(np.float32, st.integers(1, 60), elements=_NUMBERS)
 
 
-def _error(values: Array, centres: Array, weights: Array | None = None) -> float:
-    squares = (snap(values, centres) - values.astype(np.float64)) ** 2
-    return float((squares if weights is None else squares * weights).sum())
+def _error(values: Array, centres: Array) -> float:
+    return float(((snap(values, centres) - values.astype(np.float64)) ** 2).sum())
 
 
 def _uniform(values: Array, count: int) -> Array:
@@ -34,14 +33,6 @@ def test_it_is_never_worse_than_uniform_bins(values: Array, count: int) -> None:
     assert (np.diff(centres) > 0).all()
     uniform = _error(values, _uniform(values, count))
     assert _error(values, centres) <= uniform * (1 + 1e-9) + 1e-9
-
-
-@given(values=_VALUES, count=st.integers(1, 16), seed=st.integers(0, 99))
-def test_weighted_it_is_never_worse_either(values: Array, count: int, seed: int) -> None:
-    weights = np.random.default_rng(seed).random(values.shape) ** 4
-    centres = palette(values, count, weights)
-    uniform = _error(values, _uniform(values, count), weights)
-    assert _error(values, centres, weights) <= uniform * (1 + 1e-6) + 1e-6
 
 
 @given(values=_VALUES)
@@ -62,16 +53,3 @@ def test_it_comes_near_to_the_best_of_all_cuts(seed: int) -> None:
         for cuts in map(list, combinations(range(1, 14), 2))
     )
     assert best - 1e-9 <= _error(values, palette(values, 3)) < 1.5 * best
-
-
-def test_what_weighs_more_is_met_better() -> None:
-    values = np.linspace(0.0, 1.0, 100)
-    weights = np.where(values > 0.9, 100.0, 1.0)
-    plain, heavy = palette(values, 4), palette(values, 4, weights)
-    top = values > 0.9
-    assert _error(values[top], heavy) < _error(values[top], plain)
-
-
-def test_weights_of_zero_are_no_division_by_zero() -> None:
-    values = np.linspace(0.0, 1.0, 100)
-    assert np.isfinite(palette(values, 4, np.zeros(100))).all()

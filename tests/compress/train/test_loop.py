@@ -54,7 +54,7 @@ class _Masks:
         self._mask = torch.ones_like(self._weight)
         self._die_at = die_at
 
-    def __call__(self, step: int, steps: int) -> None:
+    def __call__(self, step: int, _steps: int) -> None:
         chosen = torch.randint(self._mask.numel(), ())  # of the global generator, on purpose
         self._mask.view(-1)[chosen] = 0.0
         with torch.no_grad():
@@ -225,9 +225,7 @@ def test_a_process_killed_in_mid_epoch_goes_on_to_the_bit(tmp_path: Path) -> Non
     [{"rate": 2e-2}, {"epochs": 4}, {"seed": 1}, {"model": small_student(13, dropout=True)}],
     ids=["rate", "epochs", "seed", "model"],
 )
-def test_a_checkpoint_of_another_training_is_ignored(
-    other: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_another_training_is_ignored(other: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(_Killed):
         _train(_dying(mlp_digits.workload(), 30), tmp_path)
     counted = _Counting(mlp_digits.workload())
@@ -274,7 +272,7 @@ def _falling(scores: list[float]) -> Workload:
     """A workload whose metric is what the list says, one after the other."""
     workload = mlp_digits.workload()
     given = iter(scores)
-    workload.evaluate = lambda predict: {"score": next(given)}
+    workload.evaluate = lambda _: {"score": next(given)}
     workload.metric = Metric("score")
     return workload
 
@@ -362,7 +360,7 @@ def test_a_loss_that_is_nan_from_the_beginning_is_not_the_rates_fault() -> None:
     workload = mlp_digits.workload()
     training = workload.training
     assert training is not None
-    workload.training = Training(training.batches, lambda o, b: o["logits"].sum() * float("nan"))
+    workload.training = Training(training.batches, lambda o, _: o["logits"].sum() * float("nan"))
     with pytest.raises(WorkloadError, match="the loss is nan before the first step"):
         _train(workload, None, distill=None)
 
@@ -389,23 +387,26 @@ def test_a_frozen_model_cannot_be_trained() -> None:
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
-        (lambda epoch: [], "no batches"),
-        (lambda epoch: [{"label": torch.zeros(1)}], "'label' but not 'pixels'"),
+        (lambda _: [], "no batches"),
+        (lambda _: [{"label": torch.zeros(1)}], "'label' but not 'pixels'"),
         (lambda epoch: [{"pixels": torch.zeros(2, 64)}] * (2 - epoch), "epoch 0 had 2 batches"),
-        (lambda epoch: 1 / 0, "ZeroDivisionError"),
+        (lambda _: 1 / 0, "ZeroDivisionError"),
     ],
     ids=["none", "no input", "fewer later", "raises"],
 )
 def test_bad_batches_are_told(batches: Any, message: str) -> None:
     workload = mlp_digits.workload()
-    workload.training = Training(batches, lambda outputs, batch: outputs["logits"].sum())
+    workload.training = Training(batches, lambda outputs, _: outputs["logits"].sum())
     with pytest.raises(WorkloadError, match=message):
         _train(workload, None)
 
 
+def _nothing(*_: object) -> None: ...
+
+
 def test_what_cannot_be_interrupted_keeps_no_masks() -> None:
     workload = mlp_digits.workload()
-    workload.training, workload.finetune = None, lambda model, epochs: None
+    workload.training, workload.finetune = None, _nothing
     with pytest.raises(WorkloadError, match="cannot be interrupted"):
         finetune(
             workload,
@@ -413,14 +414,14 @@ def test_what_cannot_be_interrupted_keeps_no_masks() -> None:
             FineTune(),
             ModuleContext(),
             label="test",
-            after_step=lambda step, steps: None,
+            after_step=_nothing,
         )
 
 
 def test_to_distill_the_workloads_own_function_is_not_called() -> None:
     workload = unlabelled()
     called: list[int] = []
-    workload.finetune = lambda model, epochs: called.append(epochs)
+    workload.finetune = lambda _, epochs: called.append(epochs)
     _train(workload, None)
     assert not called
 

@@ -91,7 +91,7 @@ def test_without_a_norm_it_says_so(workload: Workload) -> None:
 
 
 def test_without_data_it_says_so(workload: Workload) -> None:
-    workload.calibration = lambda: []
+    workload.calibration = list
     with pytest.raises(CalibrationError, match="empty"):
         _applied(workload)
 
