@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 from edgekit.compress.base import ModuleContext
-from edgekit.compress.modules import named_outputs, require_finite, require_training
+from edgekit.compress.modules import require_finite, require_training
+from edgekit.compress.train.run import FineTuned, Run, Stateful
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import EdgekitError, WorkloadError
-from edgekit.workload import Training, Workload
+from edgekit.workload import Workload
 
-__all__ = ["finetune"]
+__all__ = ["FineTuned", "Stateful", "finetune"]
 
 
 def finetune(
@@ -25,68 +25,48 @@ def finetune(
     *,
     label: str,
     after_step: Callable[[int, int], None] | None = None,
-) -> None:
-    """Train ``model`` in place; it is in eval mode afterwards.
+) -> FineTuned:
+    """Train ``model`` in place; it is in eval mode afterwards, and nothing else is changed.
+
+    With ``context.folder`` a training that was killed goes on where it was, to the bit, when it is
+    started again with the same model, data, settings and seed.
 
     Args:
-        workload: its ``finetune`` if it has one, else its ``training``.
+        workload: its ``finetune`` if it has one, else its ``training``. To distill: its
+            ``training``, else its calibration data.
         model: a changed copy of the workload's model.
-        settings: how long, how fast.
-        context: seed and progress.
+        settings: how long, how fast, from whom.
+        context: teacher, seed, progress, and where checkpoints are kept.
         label: what it is for, in progress, errors and names of checkpoints.
         after_step: ``after_step(step, steps)`` is called after each step of the optimizer, to keep
-            masks and the like; needs ``training``.
+            masks and the like; see :class:`Stateful`. It needs ``training``, or to distill.
 
     Raises:
-        WorkloadError: the workload cannot train, or its function raised.
+        WorkloadError: the workload cannot train, its function raised, or training diverged.
+        OutputError: a checkpoint cannot be written.
     """
     if settings.epochs == 0:
-        return
-    require_training(workload, label)
+        model.eval()
+        return FineTuned()
     where = f"workload {workload.name!r}, {label}"
-    with _blaming(f"{where}, {'training' if workload.finetune is None else 'finetune'}"):
-        if workload.training is not None and (workload.finetune is None or after_step is not None):
-            _train(workload, workload.training, model, settings, context, label, after_step)
-        elif workload.finetune is not None:
-            workload.finetune(model, settings.epochs)
-    model.eval()
-    require_finite(model, where)
-
-
-def _train(
-    workload: Workload,
-    training: Training,
-    model: nn.Module,
-    settings: FineTune,
-    context: ModuleContext,
-    label: str,
-    after_step: Callable[[int, int], None] | None,
-) -> None:
-    torch.manual_seed(context.seed)
-    rate = settings.rate or training.rate
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-2)
-    per_epoch = sum(1 for _ in training.batches(0))
-    steps = settings.epochs * per_epoch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-    step = 0
-    model.train()
-    for epoch in range(settings.epochs):
-        for batch in training.batches(epoch):
-            optimizer.zero_grad()
-            training.loss(_outputs(workload, model, batch), batch).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            step += 1
+    if settings.distill is None:
+        require_training(workload, label)
+        if workload.finetune is not None and (after_step is None or workload.training is None):
             if after_step is not None:
-                after_step(step, steps)
-            context.progress.update(f"{label}, step {step} of {steps}")
-
-
-def _outputs(
-    workload: Workload, model: nn.Module, batch: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    result = model(*(batch[name] for name in workload.example_inputs))
-    return named_outputs(result, workload.output_names)
+                raise WorkloadError(
+                    "has only finetune, which cannot be interrupted between its steps",
+                    where=where,
+                    fix="Set training=Training(batches, loss)",
+                )
+            with _blaming(f"{where}, finetune"):
+                workload.finetune(model, settings.epochs)
+            model.eval()
+            require_finite(model, where)
+            return FineTuned(epochs=settings.epochs)
+    with _blaming(f"{where}, training"):
+        done = Run(workload, model, settings, context, label, after_step).run()
+    require_finite(model, where)
+    return done
 
 
 @contextmanager

@@ -1,0 +1,63 @@
+"""Distillation and batch-norm recalibration as steps of a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgekit.compress.base import ModuleContext, ModulePass, PassReport, Trained
+from edgekit.compress.train.settings import Distill, FineTune
+
+if TYPE_CHECKING:
+    from edgekit.workload import Workload
+
+__all__ = ["BatchNormRecalibration", "Distillation"]
+
+
+class Distillation(FineTune, ModulePass):
+    """Fine-tune the model against the original, which it was before any pass.
+
+    It needs ``training`` or calibration data, and no labels. See :class:`FineTune` for its keys.
+    """
+
+    type: Literal["distill"]
+    epochs: int = Field(default=5, gt=0)
+    distill: Distill = Distill()
+
+    def apply(self, workload: Workload, context: ModuleContext) -> Trained:
+        from edgekit.compress.modules import copied  # needs torch
+        from edgekit.compress.train.loop import finetune
+
+        model = copied(workload)
+        done = finetune(workload, model, self, context, label=self.type)
+        tensors = sum(1 for parameter in model.parameters() if parameter.requires_grad)
+        details = (
+            f"{done.epochs} of {self.epochs} epochs"
+            + (", stopped early: the best was before." if done.stopped else "."),
+            f"Loss {done.before:.4g} before, {done.after:.4g} after.",
+        )
+        return Trained(
+            model, PassReport(self.type, tensors, len(list(model.parameters())), details)
+        )
+
+
+class BatchNormRecalibration(ModulePass):
+    """Estimate the means and variances of BatchNorm anew, after a pass that changed its inputs.
+
+    Attributes:
+        samples: calibrate on at least this many, if there are as many.
+    """
+
+    type: Literal["recalibrate"]
+    samples: int = Field(default=1024, gt=0)
+
+    def apply(self, workload: Workload, context: ModuleContext) -> Trained:
+        from edgekit.compress.modules import copied  # needs torch
+        from edgekit.compress.train.recalibrate import recalibrate
+
+        model = copied(workload)
+        context.progress.update(self.type)
+        changes = recalibrate(workload, model, self.samples)
+        changed = sum(change.kept for change in changes)
+        return Trained(model, PassReport(self.type, changed, len(changes), changes=tuple(changes)))
