@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
 
 from edgekit.compress.base import ModuleContext
 from edgekit.compress.modules import named_outputs, require_finite, require_training
+from edgekit.compress.sparse.zeros import hold_zeros
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import EdgekitError, WorkloadError
 from edgekit.workload import Training, Workload
@@ -25,8 +26,11 @@ def finetune(
     *,
     label: str,
     after_step: Callable[[int, int], None] | None = None,
+    keep_zeros: bool = True,
 ) -> None:
     """Train ``model`` in place; it is in eval mode afterwards.
+
+    Weights that an earlier pass made sparse stay so, see :func:`~..sparse.zeros.hold_zeros`.
 
     Args:
         workload: its ``finetune`` if it has one, else its ``training``.
@@ -36,6 +40,7 @@ def finetune(
         label: what it is for, in progress, errors and names of checkpoints.
         after_step: ``after_step(step, steps)`` is called after each step of the optimizer, to keep
             masks and the like; needs ``training``.
+        keep_zeros: False where ``after_step`` itself says which weights are zero.
 
     Raises:
         WorkloadError: the workload cannot train, or its function raised.
@@ -44,7 +49,10 @@ def finetune(
         return
     require_training(workload, label)
     where = f"workload {workload.name!r}, {label}"
-    with _blaming(f"{where}, {'training' if workload.finetune is None else 'finetune'}"):
+    with (
+        hold_zeros(model) if keep_zeros else nullcontext(),
+        _blaming(f"{where}, {'training' if workload.finetune is None else 'finetune'}"),
+    ):
         if workload.training is not None and (workload.finetune is None or after_step is not None):
             _train(workload, workload.training, model, settings, context, label, after_step)
         elif workload.finetune is not None:
