@@ -22,6 +22,8 @@ Grow: TypeAlias = Literal["static", "set", "rigl"]
 _FRACTION = 0.3
 #: Connections stay where they are in the rest of training.
 _END = 0.75
+#: A training of few steps has about this many times :data:`_END` updates.
+_UPDATES = 40
 
 
 class DynamicSparsity:
@@ -34,7 +36,8 @@ class DynamicSparsity:
         layers: by name; their weights are made sparse at once, by masks drawn at random.
         counts: how many weights each has.
         grow: how connections are grown.
-        interval: steps between updates.
+        interval: steps between updates; None for 100 as the papers have it, or a fortieth of a
+            training that is shorter than 4000 steps.
         seed: of masks and random growth.
     """
 
@@ -43,7 +46,7 @@ class DynamicSparsity:
         layers: Mapping[str, SparseLayer],
         counts: Mapping[str, int],
         grow: Grow,
-        interval: int,
+        interval: int | None,
         seed: int,
     ) -> None:
         self._layers = layers
@@ -55,7 +58,8 @@ class DynamicSparsity:
 
     def __call__(self, step: int, steps: int) -> None:
         end = _END * steps
-        if self._grow != "static" and step % self._interval == 0 and step < end:
+        interval = self._interval or min(max(steps // _UPDATES, 1), 100)
+        if self._grow != "static" and step % interval == 0 and step < end:
             fraction = _FRACTION / 2 * (1 + math.cos(math.pi * step / end))
             for name, layer in self._layers.items():
                 self._masks[name] = self._moved(layer, self._masks[name], fraction)

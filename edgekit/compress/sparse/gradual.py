@@ -23,9 +23,7 @@ def choose_masks(
         return {name: mask_pattern(one, sparsity) for name, one in scores.items()}
     if across:
         return mask_layers(scores, sparsity)
-    return {
-        name: mask_ratio(one, sparsity, by_row=method.by_row) for name, one in scores.items()
-    }
+    return {name: mask_ratio(one, sparsity, by_row=method.by_row) for name, one in scores.items()}
 
 
 class Gradual:
@@ -57,8 +55,7 @@ class Gradual:
         self._across = across
         self._values = {name: _matrix(layer) for name, layer in layers.items()}
         self._masks = {
-            name: torch.ones_like(values, dtype=torch.bool)
-            for name, values in self._values.items()
+            name: torch.ones_like(values, dtype=torch.bool) for name, values in self._values.items()
         }
         self._evidence = {
             name: replace(evidence.get(name, Evidence()), movement=torch.zeros_like(values))

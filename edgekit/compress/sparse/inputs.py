@@ -12,7 +12,7 @@ from torch.nn import functional
 from edgekit.calibration import rows as count_rows
 from edgekit.compress.qat.observe import run_feed, watched
 from edgekit.compress.sparse.base import Evidence
-from edgekit.compress.sparse.layers import SparseLayer, groups_of
+from edgekit.compress.sparse.layers import SparseLayer
 from edgekit.errors import CalibrationError
 from edgekit.spec import Feeds
 
@@ -96,7 +96,12 @@ def input_rows(layer: SparseLayer, values: torch.Tensor) -> torch.Tensor:
     padded = functional.pad(values.float(), _padding(layer, size), mode=mode)
     stride, dilation = tuple(layer.stride), tuple(layer.dilation)
     if len(size) == 1:
-        padded, size, stride, dilation = padded.unsqueeze(-2), (1, *size), (1, *stride), (1, *dilation)
+        padded, size, stride, dilation = (
+            padded.unsqueeze(-2),
+            (1, *size),
+            (1, *stride),
+            (1, *dilation),
+        )
     patches = functional.unfold(padded, size, dilation=dilation, stride=stride)
     groups, channels = layer.groups, layer.weight.shape[1]
     split = patches.view(len(patches), groups, channels, -1, patches.shape[-1])
@@ -125,7 +130,7 @@ def _added(
     if isinstance(layer, nn.Linear):
         return add(evidence, input_rows(layer, values))
     each = values[0].numel() * layer.weight[0, 0].numel()
-    for part in values.split(max(_VALUES // max(each, 1), 1)):
+    for part in torch.split(values, max(_VALUES // max(each, 1), 1)):
         evidence = add(evidence, input_rows(layer, part))
     return evidence
 

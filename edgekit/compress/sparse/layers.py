@@ -20,7 +20,7 @@ from edgekit.compress.base import Change
 from edgekit.compress.sparse.masks import Pattern
 from edgekit.errors import CompressError, nearest
 
-__all__ = ["Choice", "SparseLayer", "choose_layers", "from_matrix", "groups_of", "to_matrix"]
+__all__ = ["Choice", "SparseLayer", "choose_layers", "from_matrix", "to_matrix"]
 
 SparseLayer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 
@@ -33,14 +33,9 @@ class Choice:
     left: tuple[Change, ...]
 
 
-def groups_of(layer: SparseLayer) -> int:
-    """How many independent matrices the weight is."""
-    return 1 if isinstance(layer, nn.Linear) else layer.groups
-
-
 def to_matrix(layer: SparseLayer, values: torch.Tensor) -> torch.Tensor:
     """``values``, of the shape of the layer's weight, as ``(groups, rows, columns)``."""
-    groups = groups_of(layer)
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
     return values.movedim(1, -1).reshape(groups, values.shape[0] // groups, -1)
 
 
@@ -105,7 +100,7 @@ def _ends(found: dict[str, SparseLayer], ends: tuple[bool, bool]) -> dict[str, s
 
 
 def _matched(found: dict[str, SparseLayer], globs: Sequence[str]) -> dict[str, str]:
-    left = {}
+    left: dict[str, str] = {}
     for glob in globs:
         names = [name for name in found if fnmatchcase(name, glob)]
         if not names:

@@ -57,7 +57,7 @@ def mask_pattern(scores: torch.Tensor, pattern: Pattern) -> torch.Tensor:
 def mask_layers(scores: Mapping[str, torch.Tensor], ratio: float) -> dict[str, torch.Tensor]:
     """Drop the lowest ``ratio`` of the scores of all layers together."""
     flat = torch.cat([one.flatten() for one in scores.values()])
-    parts = mask_ratio(flat, ratio).split([one.numel() for one in scores.values()])
+    parts = torch.split(mask_ratio(flat, ratio), [one.numel() for one in scores.values()])
     return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
 
 

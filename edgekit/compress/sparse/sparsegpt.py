@@ -38,11 +38,20 @@ class SparseGpt(Method):
 
 
 def _factors(evidence: Evidence) -> torch.Tensor:
-    """Upper Cholesky factors of the inverse damped Hessians, one a group."""
-    assert evidence.moment is not None
-    damping = damping_for(evidence.moment.shape[-1], evidence.rows)
-    made = [inverse_factor(one.double().numpy(), damping) for one in evidence.moment.cpu()]
-    return torch.stack([torch.from_numpy(one) for one in made]).to(evidence.moment.device)
+    """Upper Cholesky factors of the inverse damped Hessians, one a group.
+
+    A group whose inputs are all zero has nothing to go by but the weights: the identity.
+    """
+    moment = evidence.moment
+    assert moment is not None
+    damping = damping_for(moment.shape[-1], evidence.rows)
+    made = [
+        torch.from_numpy(inverse_factor(one.double().numpy(), damping))
+        if bool(one.any())
+        else torch.eye(len(one))
+        for one in moment.cpu()
+    ]
+    return torch.stack(made).to(moment.device)
 
 
 def _cost(weight: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor:
@@ -68,7 +77,9 @@ def _prune(weight: torch.Tensor, factor: torch.Tensor, sparsity: Sparsity) -> to
                 lost = torch.where(keep[:, column - first], 0.0, weight[:, column])
                 error = lost / diagonal[column]
                 weight[:, column] -= lost
-                weight[:, column + 1 : stop] -= torch.outer(error, factor[column, column + 1 : stop])
+                weight[:, column + 1 : stop] -= torch.outer(
+                    error, factor[column, column + 1 : stop]
+                )
                 errors[:, column - start] = error
         weight[:, stop:] -= errors @ factor[start:stop, stop:]
     return weight
