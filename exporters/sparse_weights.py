@@ -56,7 +56,7 @@ def _two_of_four(node: ir.Node) -> bool:
     if weight is None or weight.ndim < 2:
         return False
     axis = _INPUT_AXIS[node.op_type]
-    if node.op_type == "Gemm" and node.attributes.get_int("transB", False):
+    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0:
         axis = 1
     last = np.moveaxis(weight, axis, -1)
     if last.shape[-1] % 4 or not last.any():
