@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx
 from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.graph import INFERENCE_PRECISION
+from edgekit.exporters.sparse_weights import SPARSE_RATE, has_sparse_int8
 
 from edgekit.errors import ExportError
 from edgekit.spec import BATCH
@@ -22,9 +23,10 @@ __all__ = ["OpenVinoExporter"]
 class OpenVinoExporter:
     """Writes ``stem.xml`` and ``stem.bin``; Q/DQ pairs become low-precision operators.
 
-    Two wishes go into the ``rt_info``, where edgekit's OpenVINO runtime finds them: half precision,
-    if the graph asks for it (see :data:`~.graph.INFERENCE_PRECISION`), and then the weights are
-    fp16, too; and the shapes at batch 1, which are worth a compiled form of their own.
+    Three wishes go into the ``rt_info``, where edgekit's OpenVINO runtime finds them: half
+    precision, if the graph asks for it (see :data:`~.graph.INFERENCE_PRECISION`), and then the
+    weights are fp16, too; the shapes at batch 1, which are worth a compiled form of their own; and
+    packing of sparse weights, where there are some that it can pack.
     """
 
     format: Format = "openvino-ir"
@@ -51,6 +53,8 @@ class OpenVinoExporter:
             shapes = _usual_shapes(proto.graph)
             if shapes and _takes(model, shapes):
                 model.set_rt_info(json.dumps(shapes), ["edgekit", "usual_shapes"])
+            if has_sparse_int8(model):
+                model.set_rt_info(str(SPARSE_RATE), ["edgekit", "sparse_rate"])
             ov.save_model(model, path, compress_to_fp16=half is not None)
         except Exception as error:  # the frontend raises bare RuntimeError and its own types
             raise ExportError(

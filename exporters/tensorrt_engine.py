@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
+from edgekit.exporters.sparse_weights import has_two_of_four
 
 from edgekit.errors import ExportError, UnsupportedOperatorError, nearest
 
@@ -33,7 +35,10 @@ def check_gpu(gpu: str) -> str:
 
 
 class TensorRtExporter:
-    """Builds ``stem.engine``; Q/DQ pairs make the layers between them int8."""
+    """Builds ``stem.engine``; Q/DQ pairs make the layers between them int8.
+
+    Where weights are 2:4, the builder may choose kernels that skip the zeros.
+    """
 
     format: Format = "tensorrt-engine"
     newest_opset = 20  # TensorRT-RTX 1.1
@@ -52,7 +57,10 @@ class TensorRtExporter:
         parser = trt.OnnxParser(network, log.logger)
         if not parser.parse_from_file(str(onnx_path)):
             raise _parse_error(parser, onnx_path)
-        engine = builder.build_serialized_network(network, _config(trt, builder, options))
+        config = _config(trt, builder, options)
+        if has_two_of_four(ir.load(onnx_path)):
+            config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)  # lets the builder choose, no more
+        engine = builder.build_serialized_network(network, config)
         if engine is None:
             raise ExportError(
                 f"TensorRT-RTX cannot build the network: {log.last or 'no reason given'}",

@@ -24,6 +24,9 @@ __all__ = ["OpenVino"]
 _PRECISION_INFO = ["edgekit", "inference_precision"]
 #: Where the exporter names the shapes that most calls have: JSON, -1 for what stays dynamic.
 _SHAPES_INFO = ["edgekit", "usual_shapes"]
+#: Where the exporter says from which share of zeros on to pack int8 weights, and the option.
+_SPARSE_INFO = ["edgekit", "sparse_rate"]
+_SPARSE_RATE = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"
 _HINTS = {"bf16": "BF16", "fp16": "FP16"}
 
 
@@ -62,6 +65,10 @@ class OpenVino:
                 wanted = _HINTS[model.get_rt_info(_PRECISION_INFO).astype(str)]
                 if wanted in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                     config["INFERENCE_PRECISION_HINT"] = wanted.lower()
+            if model.has_rt_info(_SPARSE_INFO) and _SPARSE_RATE in core.get_property(
+                "CPU", "SUPPORTED_PROPERTIES"
+            ):
+                config[_SPARSE_RATE] = float(model.get_rt_info(_SPARSE_INFO).astype(str))
             return _OpenVinoSession(
                 model, lambda form: core.compile_model(form, "CPU", config), ov.Tensor
             )

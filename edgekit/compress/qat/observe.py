@@ -15,7 +15,7 @@ from edgekit.compress.qat.fold import LAYERS, Layer
 from edgekit.errors import CalibrationError
 from edgekit.spec import Feeds
 
-__all__ = ["layers", "observe", "shared_inputs"]
+__all__ = ["layers", "observe", "run_feed", "shared_inputs", "watched"]
 
 #: As in the ``int8-ptq`` pass, in percent.
 _PERCENTILE = 99.999
@@ -70,9 +70,9 @@ def observe(
             )
         observers[name].update(array)
 
-    with _watched(model, see):
+    with watched(model, see):
         for batch, feed in enumerate(feeds):  # see() reads batch, too
-            _run(model, feed, input_names, batch)
+            run_feed(model, feed, input_names, batch)
     if batch < 0:
         raise CalibrationError(
             "the calibration set is empty",
@@ -117,13 +117,13 @@ def shared_inputs(
         group.add(name)
         owner[key] = group
 
-    with _watched(model, see):
-        _run(model, feed, input_names, 0)
+    with watched(model, see):
+        run_feed(model, feed, input_names, 0)
     return [tuple(sorted(group)) for group in groups if len(group) > 1]
 
 
 @contextmanager
-def _watched(model: nn.Module, see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
+def watched(model: nn.Module, see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
     """Call ``see(layer name, input)`` before each layer runs, in eval mode without gradients."""
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -149,7 +149,12 @@ def _hooked(name: str, layer: Layer, see: Callable[[str, torch.Tensor], None]) -
         handle.remove()
 
 
-def _run(model: nn.Module, feed: Feeds, input_names: Sequence[str], batch: int) -> None:
+def run_feed(model: nn.Module, feed: Feeds, input_names: Sequence[str], batch: int) -> None:
+    """Run ``model`` on calibration batch number ``batch``.
+
+    Raises:
+        CalibrationError: an input is missing, or forward raised.
+    """
     where = f"calibration batch {batch}"
     missing = [name for name in input_names if name not in feed]
     if missing:

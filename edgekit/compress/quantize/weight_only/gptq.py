@@ -14,7 +14,7 @@ from edgekit.compress.quantize.weight_only.grid import Grid, GroupedWeight
 from edgekit.compress.quantize.weight_only.rtn import round_to_nearest
 from edgekit.spec import Array
 
-__all__ = ["gptq", "output_error"]
+__all__ = ["damping_for", "gptq", "inverse_factor", "output_error"]
 
 #: Columns updated together: the far ones get one matrix product a block.
 _BLOCK = 128
@@ -29,7 +29,7 @@ def gptq(
         weight: float32 of shape ``(inputs, outputs)``.
         moment: ``X^T X`` of the layer's input, of shape ``(inputs, inputs)``.
         grid: the integers.
-        rows: how many rows ``X`` has; the fewer, the stronger the damping, see :func:`_damping`.
+        rows: how many rows ``X`` has; the fewer, the stronger the damping, see :func:`damping_for`.
         act_order: begin with the inputs that matter most.
 
     Returns:
@@ -40,7 +40,7 @@ def gptq(
         return plain
     diagonal = np.diagonal(moment)
     order = np.argsort(-diagonal, kind="stable") if act_order else np.arange(len(weight))
-    factor = _inverse_factor(moment[np.ix_(order, order)], _damping(len(weight), rows))
+    factor = inverse_factor(moment[np.ix_(order, order)], damping_for(len(weight), rows))
     group = order // (grid.rows or len(weight))
     scale, zero = plain.scale[group], plain.zero_point[group].astype(np.float32)
     steps = np.empty(weight.shape, np.float32)
@@ -56,7 +56,7 @@ def output_error(weight: Array, quantized: GroupedWeight, moment: Array) -> floa
     return float(np.sum(error * (moment @ error)))
 
 
-def _damping(inputs: int, rows: int) -> float:
+def damping_for(inputs: int, rows: int) -> float:
     """What is added to the diagonal of the moment, as a share of its mean.
 
     The paper's 0.01 is for hundreds of rows an input. With few, the moment's small eigenvalues are
@@ -67,7 +67,7 @@ def _damping(inputs: int, rows: int) -> float:
     return 0.01 + 0.4 * inputs / max(rows, 1)
 
 
-def _inverse_factor(moment: Array, damping: float) -> Array:
+def inverse_factor(moment: Array, damping: float) -> Array:
     """Upper ``U`` with ``U^T U`` the inverse of the damped moment, float32.
 
     An input that was always zero has a zero diagonal: damping makes it independent of the rest.
