@@ -15,7 +15,7 @@ from edgekit.compress.qat.fold import LAYERS, Layer
 from edgekit.errors import CalibrationError
 from edgekit.spec import Feeds
 
-__all__ = ["layers", "observe", "shared_inputs"]
+__all__ = ["layers", "observe", "run_batch", "shared_inputs"]
 
 #: As in the ``int8-ptq`` pass, in percent.
 _PERCENTILE = 99.999
@@ -72,7 +72,7 @@ def observe(
 
     with _watched(model, see):
         for batch, feed in enumerate(feeds):  # see() reads batch, too
-            _run(model, feed, input_names, batch)
+            run_batch(model, feed, input_names, batch)
     if batch < 0:
         raise CalibrationError(
             "the calibration set is empty",
@@ -118,7 +118,7 @@ def shared_inputs(
         owner[key] = group
 
     with _watched(model, see):
-        _run(model, feed, input_names, 0)
+        run_batch(model, feed, input_names, 0)
     return [tuple(sorted(group)) for group in groups if len(group) > 1]
 
 
@@ -149,7 +149,18 @@ def _hooked(name: str, layer: Layer, see: Callable[[str, torch.Tensor], None]) -
         handle.remove()
 
 
-def _run(model: nn.Module, feed: Feeds, input_names: Sequence[str], batch: int) -> None:
+def run_batch(model: nn.Module, feed: Feeds, input_names: Sequence[str], batch: int) -> None:
+    """Call ``model`` with one batch of calibration data.
+
+    Args:
+        model: called as it is: eval mode and gradients are the caller's.
+        feed: ``{input: array}``.
+        input_names: the names of ``forward``'s parameters in ``feed``, in order.
+        batch: number of the batch, for errors.
+
+    Raises:
+        CalibrationError: an input is missing, or forward raised.
+    """
     where = f"calibration batch {batch}"
     missing = [name for name in input_names if name not in feed]
     if missing:

@@ -14,7 +14,7 @@ from edgekit.compress.train.settings import FineTune
 from edgekit.errors import EdgekitError, WorkloadError
 from edgekit.workload import Training, Workload
 
-__all__ = ["finetune"]
+__all__ = ["blaming", "finetune"]
 
 
 def finetune(
@@ -44,7 +44,7 @@ def finetune(
         return
     require_training(workload, label)
     where = f"workload {workload.name!r}, {label}"
-    with _blaming(f"{where}, {'training' if workload.finetune is None else 'finetune'}"):
+    with blaming(f"{where}, {'training' if workload.finetune is None else 'finetune'}"):
         if workload.training is not None and (workload.finetune is None or after_step is not None):
             _train(workload, workload.training, model, settings, context, label, after_step)
         elif workload.finetune is not None:
@@ -90,7 +90,7 @@ def _outputs(
 
 
 @contextmanager
-def _blaming(where: str) -> Iterator[None]:
+def blaming(where: str) -> Iterator[None]:
     """Training runs the user's functions: say that it was there."""
     try:
         yield
