@@ -18,7 +18,7 @@ from torch import nn
 
 from edgekit.compress.lowrank.layers import linear_part
 
-__all__ = ["Attention", "Maps", "called", "find_attention", "probe", "shrink"]
+__all__ = ["Attention", "Maps", "by_head", "called", "find_attention", "probe", "shrink"]
 
 #: What the projections are called: query, key, value, and the output's path from the module that
 #: has these three, or from that one's parent.
@@ -135,7 +135,9 @@ def _block(
     last = layers[3]
     if last is None or widths != {last.in_features} or last.in_features % heads:
         return None
-    return Attention(name, owner, *paths, output, heads, last.in_features // heads)  # type: ignore[arg-type]
+    query, key, value = paths
+    size = last.in_features // heads
+    return Attention(name, owner, query, key, value, output, heads, size)
 
 
 def shrink(block: nn.Module, attention: Attention, maps: Maps) -> None:
@@ -151,7 +153,7 @@ def shrink(block: nn.Module, attention: Attention, maps: Maps) -> None:
     ):
         _set(block, path, _mapped(_get(block, path), matrices))
     last = _get(block, attention.output)
-    weight = last.weight.detach().double().unflatten(1, (attention.heads, -1))
+    weight = by_head(last.weight, attention.heads, axis=1)
     made = torch.einsum("ohd,hdr->ohr", weight, maps.output.to(weight.device)).flatten(1)
     _set(block, attention.output, linear_part(last, made, last.bias))
     owner = block.get_submodule(attention.owner)
@@ -162,14 +164,21 @@ def shrink(block: nn.Module, attention: Attention, maps: Maps) -> None:
             setattr(owner, name, new[value])
 
 
+def by_head(values: torch.Tensor, heads: int, axis: int = 0) -> torch.Tensor:
+    """A weight or bias in float64, with an axis of heads before the axis of a head's values."""
+    shape = list(values.shape)
+    shape[axis : axis + 1] = [heads, shape[axis] // heads]
+    return values.detach().double().reshape(shape)
+
+
 def _mapped(layer: nn.Linear, matrices: torch.Tensor) -> nn.Linear:
     heads = len(matrices)
     matrices = matrices.to(layer.weight.device)
-    weight = layer.weight.detach().double().unflatten(0, (heads, -1))
+    weight = by_head(layer.weight, heads)
     made = torch.einsum("hrd,hdi->hri", matrices, weight).flatten(0, 1)
     bias = None
     if layer.bias is not None:
-        split = layer.bias.detach().double().unflatten(0, (heads, -1))
+        split = by_head(layer.bias, heads)
         bias = torch.einsum("hrd,hd->hr", matrices, split).flatten()
     return linear_part(layer, made, bias)
 

@@ -156,6 +156,6 @@ class CpSite(LayerSite):
         core = places.T.reshape(rank, 1, *self.layer.weight.shape[2:])
         return nn.Sequential(
             conv_part(like, right[:, :, None, None], None),
-            conv_part(like, core, None, spatial=True, groups=rank),
+            conv_part(like, core, None, along=(True, True), groups=rank),
             conv_part(like, left[:, :, None, None], like.bias),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["factorize"]
 
-_KERNELS = {"tucker": TuckerSite, "cp": CpSite, "spatial": SpatialSite}
+_KERNELS: dict[str, Callable[[Layer, Weighting], Site]] = {
+    "tucker": TuckerSite,
+    "cp": CpSite,
+    "spatial": SpatialSite,
+}
 
 
 def factorize(workload: Workload, settings: LowRank, context: ModuleContext) -> Trained:
@@ -64,7 +68,9 @@ def factorize(workload: Workload, settings: LowRank, context: ModuleContext) -> 
     changes = [
         _change(site, *choices[site.name], kept=site in kept, figures=figures) for site in sites
     ]
-    changes += [Change(name, "full rank", "full rank", False, why) for name, why in refused.items()]
+    changes += [
+        Change(name, "full rank", "full rank", kept=False, why=why) for name, why in refused.items()
+    ]
     return Trained(
         model=made.eval(),
         report=PassReport(

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from edgekit.compress.lowrank.attention import Attention, Maps, shrink
+from edgekit.compress.lowrank.attention import Attention, Maps, by_head, shrink
 from edgekit.compress.lowrank.base import Candidate, Site
 from edgekit.compress.lowrank.statistics import Moments
 
@@ -32,24 +32,25 @@ def head_moments(layer: nn.Linear, inputs: Moments | None, heads: int) -> torch.
     Returns:
         Float64, shape ``(heads, head size, head size)``.
     """
-    weight = layer.weight.detach().cpu().double()
-    moment, mean = torch.eye(weight.shape[1], dtype=torch.float64), torch.zeros(weight.shape[1])
+    weight = by_head(layer.weight, heads).cpu()
+    width = weight.shape[-1]
+    moment, mean = torch.eye(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
     if inputs is not None:
         moment, mean = inputs.moment, inputs.mean
-    bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().cpu()
-    bias, mean = bias.double(), mean.double()
-    weight = weight.unflatten(0, (heads, -1))
-    bias = bias.unflatten(0, (heads, -1))
+    bias = torch.zeros(weight.shape[:2], dtype=torch.float64)
+    if layer.bias is not None:
+        bias = by_head(layer.bias, heads).cpu()
     shift = torch.einsum("hd,he->hde", weight @ mean, bias)
     outer = torch.einsum("hd,he->hde", bias, bias)
-    return weight @ moment @ weight.mT + shift + shift.mT + outer
+    moments: torch.Tensor = weight @ moment @ weight.mT + shift + shift.mT + outer
+    return moments
 
 
 def joint(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Maps of two sides of an inner product to a common basis, the most important first.
 
-    With ``E[p p^T] = first`` and ``E[q q^T] = second``, keeping the first r rows of both maps is the
-    rank-r bilinear form with the least mean square error of ``p^T q``.
+    With ``E[p p^T] = first`` and ``E[q q^T] = second``, keeping the first r rows of both maps is
+    the rank-r bilinear form with the least mean square error of ``p^T q``.
 
     Args:
         first: shape ``(..., d, d)``, symmetric, positive semidefinite, float64.
@@ -126,8 +127,8 @@ class AttentionSite(Site):
     @cached_property
     def _joint(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         query, key, value, output = self._attention.projections
-        out = self._layers[output].weight.detach().cpu().double()
-        out = out.unflatten(1, (self._attention.heads, -1)).movedim(1, 0)
+        out = by_head(self._layers[output].weight, self._attention.heads, axis=1).cpu()
+        out = out.movedim(1, 0)
         return joint(self._moments[query], self._moments[key]), joint(
             self._moments[value], out.mT @ out
         )
@@ -150,7 +151,7 @@ class AttentionSite(Site):
         """The larger of the scores' and the values' relative errors, over all heads together."""
         squares = [values.square() for *_, values in self._joint]
         lost = [float(one[:, rank:].sum() / one.sum().clamp(min=1e-300)) for one in squares]
-        return float(max(lost)) ** 0.5
+        return math.sqrt(max(*lost, 0.0))
 
     def replace(self, model: nn.Module, candidate: Candidate) -> None:
         (rank,) = candidate.ranks

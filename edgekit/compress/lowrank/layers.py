@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from torch import nn
 from edgekit.compress.lowrank.base import Candidate, Site
 from edgekit.errors import CompressError, nearest
 
-__all__ = ["Layer", "LayerSite", "conv_part", "excluded", "filled", "find", "linear_part"]
+__all__ = ["Layer", "LayerSite", "conv_part", "excluded", "find", "linear_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,9 @@ class LayerSite(Site):
 def linear_part(like: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     """A Linear with this weight ``(outputs, inputs)``, of the dtype and device of ``like``."""
     outputs, inputs = weight.shape
-    made = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias is not None)
-    return filled(made, like, weight, bias)
+    made = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
+    _fill(made, like, weight, bias)
+    return made
 
 
 def conv_part(
@@ -87,46 +88,51 @@ def conv_part(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     *,
-    spatial: bool = False,
+    along: tuple[bool, bool] = (False, False),
     groups: int = 1,
 ) -> nn.Conv2d:
     """A convolution with this weight ``(outputs, inputs / groups, height, width)``.
 
     Args:
-        like: gives dtype and device, and stride, padding and dilation where ``spatial``.
+        like: gives dtype and device, and stride, padding and dilation of some axes.
         weight: its weight.
         bias: its bias, or None.
-        spatial: whether this part does what ``like`` does in space.
+        along: whether it does what ``like`` does along the height, and along the width.
         groups: of channels.
     """
-    made = nn.utils.skip_init(
-        nn.Conv2d,
+
+    def of(values: Sequence[int], other: int) -> tuple[int, int]:
+        height, width = (value if on else other for value, on in zip(values, along, strict=True))
+        return height, width
+
+    padding = like.padding
+    made = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],
-        tuple(weight.shape[2:]),
-        stride=like.stride if spatial else 1,
-        padding=like.padding if spatial else 0,
-        dilation=like.dilation if spatial else 1,
-        padding_mode=like.padding_mode if spatial else "zeros",
+        (weight.shape[2], weight.shape[3]),
+        stride=of(like.stride, 1),
+        padding=padding if isinstance(padding, str) else of(padding, 0),
+        dilation=of(like.dilation, 1),
+        padding_mode=like.padding_mode if any(along) else "zeros",
         groups=groups,
         bias=bias is not None,
+        device="meta",  # takes no random numbers
     )
-    return filled(made, like, weight, bias)
-
-
-_Part = TypeVar("_Part", nn.Linear, nn.Conv2d)
-
-
-def filled(
-    made: _Part, like: nn.Linear | nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor | None
-) -> _Part:
-    """``made`` with this weight and bias, in the dtype and on the device of ``like``."""
-    made.to(device=like.weight.device, dtype=like.weight.dtype)
-    with torch.no_grad():
-        made.weight.copy_(weight)
-        if bias is not None and made.bias is not None:
-            made.bias.copy_(bias)
+    _fill(made, like, weight, bias)
     return made
+
+
+def _fill(
+    made: nn.Linear | nn.Conv2d,
+    like: nn.Linear | nn.Conv2d,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+) -> None:
+    """Give ``made``, which has no memory yet, its weight and bias, as ``like`` has them."""
+    for name, values in {"weight": weight, "bias": bias}.items():
+        if values is not None:
+            detached = values.detach().to(like.weight, copy=True).contiguous()
+            setattr(made, name, nn.Parameter(detached, requires_grad=like.weight.requires_grad))
 
 
 def find(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgekit.compress.lowrank.base import Candidate
-from edgekit.compress.lowrank.layers import Layer, LayerSite, filled
+from edgekit.compress.lowrank.layers import Layer, LayerSite, conv_part
 from edgekit.compress.lowrank.svd import balanced, relative_errors
 from edgekit.compress.lowrank.weighting import Weighting
 
@@ -58,8 +58,13 @@ class SpatialSite(LayerSite):
         second, first = balanced(left, values, rows)
         second = second.reshape(outputs, width, -1).transpose(1, 2)
         return nn.Sequential(
-            _part(like, first.reshape(-1, inputs, height, 1), None, axis=0),
-            _part(like, self._weighting.unscale_rows(second)[:, :, None], like.bias, axis=1),
+            conv_part(like, first.reshape(-1, inputs, height, 1), None, along=(True, False)),
+            conv_part(
+                like,
+                self._weighting.unscale_rows(second)[:, :, None],
+                like.bias,
+                along=(False, True),
+            ),
         )
 
 
@@ -67,26 +72,3 @@ def _matrix(kernel: torch.Tensor) -> torch.Tensor:
     """Shape ``(outputs * width, inputs * height)``."""
     outputs, _, _, width = kernel.shape
     return kernel.permute(0, 3, 1, 2).reshape(outputs * width, -1)
-
-
-def _part(
-    like: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor | None, *, axis: int
-) -> nn.Conv2d:
-    """What ``like`` does along one axis only."""
-
-    def along(values: Sequence[int], other: int) -> tuple[int, int]:
-        return (values[0], other) if axis == 0 else (other, values[1])
-
-    padding = like.padding
-    made = nn.utils.skip_init(
-        nn.Conv2d,
-        weight.shape[1],
-        weight.shape[0],
-        tuple(weight.shape[2:]),
-        stride=along(like.stride, 1),
-        padding=padding if isinstance(padding, str) else along(padding, 0),
-        dilation=along(like.dilation, 1),
-        padding_mode=like.padding_mode,
-        bias=bias is not None,
-    )
-    return filled(made, like, weight, bias)

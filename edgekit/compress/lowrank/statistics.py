@@ -49,7 +49,7 @@ class Moments:
 
     def add(self, vectors: torch.Tensor) -> None:
         """Count vectors of shape ``(n, inputs)``."""
-        for chunk in vectors.detach().split(_CHUNK):
+        for chunk in torch.split(vectors.detach(), _CHUNK):
             exact = chunk.double().cpu()
             self.outer += exact.T @ exact
             self.total += exact.sum(0)
@@ -168,7 +168,7 @@ def fisher_rows(
     weights = {name: layer.weight for name, layer in layers.items()}
     sums = {name: torch.zeros(len(w), dtype=torch.float64) for name, w in weights.items()}
     count = 0
-    with _differentiable(weights.values()), blaming(where):
+    with _differentiable(list(weights.values())), blaming(where):
         for batch in islice(workload.training.batches(0), batches):
             result = model(*(batch[name] for name in workload.example_inputs))
             loss = workload.training.loss(named_outputs(result, workload.output_names), batch)
@@ -183,16 +183,16 @@ def fisher_rows(
 
 
 @contextmanager
-def _differentiable(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def _differentiable(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
     """Frozen ones, too, have gradients here."""
-    flags = {parameter: parameter.requires_grad for parameter in parameters}
+    flags = [tensor.requires_grad for tensor in tensors]
     try:
-        for parameter in flags:
-            parameter.requires_grad_(True)
+        for tensor in tensors:
+            tensor.requires_grad_()
         yield
     finally:
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
+        for tensor, flag in zip(tensors, flags, strict=True):
+            tensor.requires_grad_(flag)
 
 
 def _row_weights(name: str, fisher: torch.Tensor, where: str) -> torch.Tensor:

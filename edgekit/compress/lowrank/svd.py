@@ -54,7 +54,7 @@ def factors(
         weighting: the norm.
 
     Returns:
-        Float64, shapes ``(outputs, rank)`` and ``(rank, inputs)``; their product is near the weight.
+        Float64, shapes ``(outputs, rank)`` and ``(rank, inputs)``.
     """
     second, first = balanced(left, values, weighting.scale_rows(weight.double()))
     return weighting.unscale_rows(second), first
@@ -105,7 +105,7 @@ class SvdSite(LayerSite):
             )
         # the first of them strides, so that the second has less to do
         return nn.Sequential(
-            conv_part(module, first[:, :, None, None], None, spatial=True),
+            conv_part(module, first[:, :, None, None], None, along=(True, True)),
             conv_part(module, second[:, :, None, None], module.bias),
         )
 

@@ -66,7 +66,8 @@ def tucker2(
 
 def _basis(unfolded: torch.Tensor) -> torch.Tensor:
     """Left singular vectors, the largest singular value first."""
-    return torch.linalg.eigh(unfolded @ unfolded.T)[1].flip(1)
+    vectors: torch.Tensor = torch.linalg.eigh(unfolded @ unfolded.T)[1]
+    return vectors.flip(1)
 
 
 class TuckerSite(LayerSite):
@@ -117,7 +118,7 @@ class TuckerSite(LayerSite):
         if q == inputs:
             core = torch.einsum("pqhw,qi->pihw", core, right)
         bias = like.bias
-        parts = [conv_part(like, core, bias if p == outputs else None, spatial=True)]
+        parts = [conv_part(like, core, bias if p == outputs else None, along=(True, True))]
         if q < inputs:
             parts.insert(0, conv_part(like, right[:, :, None, None], None))
         if p < outputs:

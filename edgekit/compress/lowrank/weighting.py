@@ -8,9 +8,9 @@ import torch
 
 __all__ = ["Weighting", "input_root"]
 
-#: Added to the second moment, relative to its mean eigenvalue: directions that calibration never
-#: showed count a little, so that they come last and in the order of plain SVD.
-_RIDGE = 1e-8
+#: Added to the second moment, relative to its mean eigenvalue: directions that calibration hardly
+#: showed count a little, too. On held-out sentences 0.01 is better than less (zoo:minilm).
+_RIDGE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,10 @@ class Weighting:
         """``right root^-1``, for a right factor ``(rank, inputs)``."""
         if self.root is None:
             return right
-        return torch.linalg.solve_triangular(self.root, right, upper=False, left=False)
+        solved: torch.Tensor = torch.linalg.solve_triangular(
+            self.root, right, upper=False, left=False
+        )
+        return solved
 
 
 def input_root(moment: torch.Tensor) -> torch.Tensor:
