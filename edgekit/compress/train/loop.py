@@ -15,7 +15,7 @@ from edgekit.compress.train.settings import FineTune
 from edgekit.errors import EdgekitError, WorkloadError
 from edgekit.workload import Workload
 
-__all__ = ["FineTuned", "Stateful", "finetune"]
+__all__ = ["FineTuned", "Stateful", "blaming", "finetune"]
 
 
 def finetune(
@@ -79,15 +79,15 @@ def _trained(
                     where=where,
                     fix="Set training=Training(batches, loss)",
                 )
-            with _blaming(f"{where}, finetune"):
+            with blaming(f"{where}, finetune"):
                 workload.finetune(model, settings.epochs)
             return FineTuned(epochs=settings.epochs)
-    with _blaming(f"{where}, training"):
+    with blaming(f"{where}, training"):
         return Run(workload, model, settings, context, label, after_step).run()
 
 
 @contextmanager
-def _blaming(where: str) -> Iterator[None]:
+def blaming(where: str) -> Iterator[None]:
     """Training runs the user's functions: say that it was there."""
     try:
         yield
