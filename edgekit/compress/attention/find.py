@@ -58,19 +58,19 @@ class _Call:
     result: Any
 
 
-def find_attention(model: nn.Module, run: Callable[[nn.Module], object]) -> list[Found]:
+def find_attention(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[Found]:
     """Every attention of ``model``, understood or not, in the order of its modules.
 
     Args:
         model: in eval mode; it is as before afterwards.
-        run: runs it on representative inputs, with padding if it will see any.
+        inputs: what to run it on; with padding if it will see any.
     """
     candidates: dict[str, Projections | str] = {}
     for name, module in model.named_modules():
         found = projections_of(module)
         if found is not None:
             candidates[name] = found
-    calls = _record(model, list(candidates), run)
+    calls = _record(model, list(candidates), inputs)
     return [
         _judge(name, model.get_submodule(name), projections, calls[name])
         for name, projections in candidates.items()
@@ -78,7 +78,7 @@ def find_attention(model: nn.Module, run: Callable[[nn.Module], object]) -> list
 
 
 def _record(
-    model: nn.Module, names: list[str], run: Callable[[nn.Module], object]
+    model: nn.Module, names: list[str], inputs: Mapping[str, torch.Tensor]
 ) -> dict[str, list[_Call]]:
     calls: dict[str, list[_Call]] = {name: [] for name in names}
 
@@ -98,7 +98,7 @@ def _record(
     ]
     try:
         with torch.no_grad():
-            run(model)
+            model(*inputs.values())
     finally:
         for handle in handles:
             handle.remove()

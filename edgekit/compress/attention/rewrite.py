@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -12,8 +12,14 @@ from edgekit.compress.attention.linformer import LinformerAttention
 from edgekit.compress.attention.module import AttentionBlock, SelfAttention
 from edgekit.compress.attention.recipe_pass import EfficientAttention
 from edgekit.compress.attention.window import WindowAttention
-from edgekit.compress.base import Change, Clock, Measured, ModuleContext, PassReport, Trained
-from edgekit.compress.modules import copied, example_tensors
+from edgekit.compress.base import Change, ModuleContext, PassReport, Trained
+from edgekit.compress.gate import judge_speed, undo
+from edgekit.compress.modules import (
+    calibration_tensors,
+    copied,
+    example_tensors,
+    require_forward,
+)
 from edgekit.compress.train.loop import finetune
 from edgekit.errors import WorkloadError
 from edgekit.workload import Workload
@@ -34,20 +40,22 @@ def rewrite_attention(
     """
     model = copied(workload)
     _without_nested_tensors(model)
-    found = find_attention(model, lambda one: one(*_representative(workload).values()))
+    found = find_attention(model, _inputs(workload))
     changes = _replace_all(workload, model, found, settings, context.seed)
     done = [change for change in changes if change.kept]
     if not done:
         raise _nothing_found(workload, model, changes)
-    _require_forward(workload, model)
-    details: tuple[str, ...] = ()
-    if context.clock is not None and settings.measured:
-        measured = context.clock.compare(workload, replace(workload, model=model))
-        details = (_told(context.clock, measured),)
-        if measured.low <= 1.0:
-            undone = tuple(_undone(change, details[0]) for change in changes)
-            report = PassReport(settings.type, 0, len(found), details, changes=undone)
-            return Trained(copied(workload), report)
+    require_forward(
+        workload,
+        model,
+        "efficient attention",
+        fix="Exclude the module whose attention weights or other results are used",
+    )
+    verdict = judge_speed(workload, model, context, measured=settings.measured)
+    details = (verdict.told,) if verdict.told else ()
+    if not verdict.keep:
+        report = PassReport(settings.type, 0, len(found), details, changes=undo(changes, verdict))
+        return Trained(copied(workload), report)
     if settings.finetune is not None:
         finetune(workload, model, settings.finetune, context, label=settings.type)
     return Trained(
@@ -62,11 +70,10 @@ def _without_nested_tensors(model: nn.Module) -> None:
             module.use_nested_tensor = False
 
 
-def _representative(workload: Workload) -> dict[str, torch.Tensor]:
+def _inputs(workload: Workload) -> Mapping[str, torch.Tensor]:
     """A calibration batch, which may have padding, or else the example inputs."""
-    if workload.calibration is not None:
-        for feeds in workload.feeds():
-            return {name: torch.as_tensor(feeds[name]) for name in workload.example_inputs}
+    for batch in calibration_tensors(workload, 1):
+        return batch
     return example_tensors(workload)
 
 
@@ -148,29 +155,6 @@ def _described(core: nn.Module) -> str:
         return ", ".join(parts)
     assert isinstance(core, LinformerAttention)
     return f"linformer of rank {core.rank} for up to {core.max_length} positions"
-
-
-def _require_forward(workload: Workload, model: nn.Module) -> None:
-    """See that the model still runs: a caller may use what plain self-attention does not return."""
-    try:
-        with torch.no_grad():
-            model(*example_tensors(workload).values())
-    except (AttributeError, TypeError, RuntimeError) as error:
-        raise WorkloadError(
-            f"forward raised {type(error).__name__} with efficient attention: {error}",
-            where=f"workload {workload.name!r}",
-            fix="Exclude the module whose attention weights or other results are used",
-        ) from error
-
-
-def _told(clock: Clock, measured: Measured) -> str:
-    return f"{clock.name}: {measured.ratio:.2f} times as fast, at least {measured.low:.2f}"
-
-
-def _undone(change: Change, why: str) -> Change:
-    if not change.kept:
-        return change
-    return replace(change, after=change.before, kept=False, why=f"not measurably faster, {why}")
 
 
 def _nothing_found(workload: Workload, model: nn.Module, changes: list[Change]) -> WorkloadError:
