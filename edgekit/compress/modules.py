@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgekit.errors import WorkloadError
 from edgekit.workload import Workload
 
 __all__ = [
+    "calibration_tensors",
     "check_module",
     "copied",
     "count_macs",
@@ -22,6 +24,7 @@ __all__ = [
     "example_tensors",
     "named_outputs",
     "require_finite",
+    "require_forward",
     "require_training",
 ]
 
@@ -69,6 +72,15 @@ def example_tensors(workload: Workload) -> dict[str, torch.Tensor]:
     return {name: torch.as_tensor(value) for name, value in workload.example_inputs.items()}
 
 
+def calibration_tensors(workload: Workload, most: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The first ``most`` calibration batches, as :func:`example_tensors`; those without any."""
+    if workload.calibration is None:
+        yield example_tensors(workload)
+        return
+    for feeds in islice(workload.feeds(), most):
+        yield {name: torch.as_tensor(feeds[name]) for name in workload.example_inputs}
+
+
 def named_outputs(result: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
     """The tensors of a forward result by output name.
 
@@ -106,6 +118,29 @@ def require_finite(model: nn.Module, where: str) -> None:
                 where=where,
                 fix="Lower the learning rate",
             )
+
+
+def require_forward(workload: Workload, model: nn.Module, what: str, *, fix: str) -> None:
+    """See that a changed model still runs on the example inputs.
+
+    Args:
+        workload: names the inputs.
+        model: a changed copy of its model.
+        what: the change, in words that follow "with".
+        fix: how to mend it.
+
+    Raises:
+        WorkloadError: forward raised.
+    """
+    try:
+        with torch.no_grad():
+            model(*example_tensors(workload).values())
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise WorkloadError(
+            f"forward raised {type(error).__name__} with {what}: {error}",
+            where=f"workload {workload.name!r}",
+            fix=fix,
+        ) from error
 
 
 def check_module(workload: Workload, model: nn.Module, done_by: str) -> None:

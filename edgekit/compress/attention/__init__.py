@@ -1,0 +1,1 @@
+"""Efficient attention for long sequences, as drop-in replacements of standard attention."""

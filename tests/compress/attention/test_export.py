@@ -1,0 +1,77 @@
+"""Efficient attention on ONNX Runtime and OpenVINO, at lengths that it was not exported with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from edgekit.exporters.prepare import prepare_onnx
+from edgekit.exporters.torch_onnx import export_onnx
+from torch import nn
+
+from edgekit.compress.attention.recipe_pass import EfficientAttention
+from edgekit.compress.base import ModuleContext
+from edgekit.zoo import minilm
+from tests.compress.attention.models import bert, encoder, gpt2, states, tokens, workload
+from tests.exporters.blocks import unoptimized
+
+_AXES = {0: "batch", 1: "sequence"}
+_SHAPES = [(1, 1), (3, 4), (1, 9), (2, 17)]
+
+
+def _exported(
+    model: nn.Module, inputs: dict[str, torch.Tensor], folder: Path, **keys: object
+) -> tuple[nn.Module, Path]:
+    made = workload(model, inputs, dynamic_shapes=dict.fromkeys(inputs, _AXES))
+    step = EfficientAttention(type="efficient-attention", **keys)
+    changed = step.apply(made, ModuleContext()).model
+    source = export_onnx(
+        changed, inputs, folder / "s.onnx", dynamic=made.dynamic, output_names=["y"], opset=20
+    )
+    return changed, prepare_onnx(source, folder / "p.onnx")
+
+
+def _openvino(path: Path, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    return next(iter(openvino.Core().compile_model(str(path), "CPU", exact)(feeds).values()))
+
+
+_CASES = {
+    "encoder, window": (encoder(), states, {"window": 4, "globals": 2, "random": 1}),
+    "encoder, linformer": (
+        encoder(),
+        states,
+        {"kind": "linformer", "rank": 5, "max_length": 20},
+    ),
+    "bert, window": (bert(1), tokens, {"window": 4}),
+    "gpt2, window": (gpt2(1), tokens, {"window": 4, "random": 1}),
+}
+
+
+@pytest.mark.parametrize("name", _CASES)
+def test_both_engines_agree_with_the_module_at_any_length(name: str, tmp_path: Path) -> None:
+    model, make, keys = _CASES[name]
+    changed, path = _exported(model, make(), tmp_path, **keys)
+    for batch, length in _SHAPES:
+        inputs = make(batch, length)
+        with torch.no_grad():
+            wanted = changed(*inputs.values()).numpy()
+        feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
+        for got in (unoptimized(path, feeds), _openvino(path, feeds)):
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_minilm_with_windows_runs_on_both_engines(tmp_path: Path) -> None:
+    made = minilm.workload()
+    assert isinstance(made.model, nn.Module)
+    inputs = dict(made.example_inputs)
+    changed, path = _exported(made.model, inputs, tmp_path, window=8)
+    feeds = next(iter(made.feeds()))
+    with torch.no_grad():
+        wanted = changed(*(torch.as_tensor(feeds[name]) for name in inputs)).numpy()
+    for got in (unoptimized(path, feeds), _openvino(path, feeds)):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
