@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgekit.compress.base import ModuleContext, ModulePass, PassReport, Trained
 
@@ -22,6 +22,8 @@ class MergeAdapter(ModulePass):
     Attributes:
         path: the folder with ``adapter_config.json`` and ``adapter_model.safetensors``.
     """
+
+    redefines: ClassVar[bool] = True
 
     type: Literal["merge-adapter"]
     path: Path

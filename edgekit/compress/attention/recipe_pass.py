@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,8 @@ class EfficientAttention(ModulePass):
         measured: keep it only if it is measurably faster, where there is a clock.
     """
 
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
+
     type: Literal["efficient-attention"]
     kind: Literal["window", "linformer"] = "window"
     window: int = Field(default=64, ge=1)
@@ -63,6 +65,11 @@ class EfficientAttention(ModulePass):
         """Whether the attention of that qualified name is to be replaced."""
         wanted = any(fnmatchcase(name, pattern) for pattern in self.only)
         return wanted and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
+
+    @property
+    def label(self) -> str | None:
+        """What artifacts are called."""
+        return self.kind
 
     def apply(self, workload: Workload, context: ModuleContext) -> Trained:
         from edgekit.compress.attention.rewrite import rewrite_attention  # needs torch

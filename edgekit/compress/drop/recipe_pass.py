@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,9 @@ class DropLayers(ModulePass):
         finetune: training afterwards; None for none.
         measured: keep it only if it is measurably faster, where there is a clock.
     """
+
+    precision: ClassVar[str | None] = "dropped"
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["drop-layers"]
     count: int | None = Field(default=None, ge=1)

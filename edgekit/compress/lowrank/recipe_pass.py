@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,9 @@ class LowRank(ModulePass):
         measured: undo the layers of one shape where they are not measurably faster. Needs a
             clock; the library call without one keeps them.
     """
+
+    precision: ClassVar[str | None] = "lowrank"
+    undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "palette", "learnt scales"})
 
     type: Literal["lowrank"]
     method: Literal["svd", "activation-svd", "fisher-svd"] = "activation-svd"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,10 @@ class Palettize(ModulePass):
         exclude: globs of modules that are left alone.
         channels: output channels that share one palette; None for a palette a tensor.
     """
+
+    precision: ClassVar[str | None] = "palette"
+    makes: ClassVar[frozenset[str]] = frozenset({"palette"})
+    undoes: ClassVar[frozenset[str]] = frozenset({"learnt scales"})
 
     type: Literal["palettize"]
     bits: int = Field(default=6, ge=1, le=8)

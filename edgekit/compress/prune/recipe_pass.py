@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class StructuredPruning(ModulePass):
         measured: leave a group whole where pruning it is not faster on the target.
     """
 
+    precision: ClassVar[str | None] = "pruned"
+    undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "palette", "learnt scales"})
+
     type: Literal["prune"]
     keep: float = Field(default=0.5, gt=0.0, lt=1.0)
     of: Literal["macs", "parameters", "channels"] = "macs"
@@ -46,11 +49,6 @@ class StructuredPruning(ModulePass):
     finetune: FineTune | None = None
     exclude: tuple[str, ...] = ()
     measured: bool = True
-
-    @property
-    def label(self) -> str | None:
-        """What artifacts are called."""
-        return "pruned"
 
     def apply(self, workload: Workload, context: ModuleContext) -> Trained:
         from edgekit.compress.prune.structured import prune  # needs torch

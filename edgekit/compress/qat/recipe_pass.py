@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ class QuantizationAwareTraining(ModulePass):
         epochs: of fine-tuning.
         rate: the learning rate; None for a tenth of the workload's.
     """
+
+    makes: ClassVar[frozenset[str]] = frozenset({"learnt scales"})
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette"})
 
     type: Literal["qat"]
     epochs: int = Field(default=2, gt=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -36,6 +36,10 @@ class Sparse(ModulePass):
             the first dense and the last nearly so); an empty list excludes nothing.
         samples: calibrate on about this many.
     """
+
+    precision: ClassVar[str | None] = "sparse"
+    makes: ClassVar[frozenset[str]] = frozenset({"zeros"})
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["sparse"]
     ratio: float | None = Field(default=None, gt=0.0, lt=1.0)
@@ -113,6 +117,10 @@ class SparseTraining(ModulePass):
             arXiv:1911.11134), the first layer, if it is a convolution, with ``uniform``, and none
             with ``erk``.
     """
+
+    precision: ClassVar[str | None] = "sparse"
+    makes: ClassVar[frozenset[str]] = frozenset({"zeros"})
+    undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "palette", "learnt scales"})
 
     type: Literal["sparse-training"]
     ratio: float = Field(gt=0.0, lt=1.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from edgekit.compress.base import ModuleContext, ModulePass, PassReport, Trained
 from edgekit.compress.train.settings import Distill, FineTune
+from edgekit.errors import WorkloadError
 
 if TYPE_CHECKING:
     from edgekit.workload import Workload
@@ -19,17 +20,25 @@ class Distillation(FineTune, ModulePass):
     """Fine-tune the model against the original, which it was before any pass.
 
     It needs ``training`` or calibration data, and no labels. See :class:`FineTune` for its keys.
+
+    Attributes:
+        student: what learns: ``same``, the model as the passes before left it, or ``smaller``, the
+            smaller variant that the workload offers.
     """
+
+    precision: ClassVar[str | None] = "distilled"
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["distill"]
     epochs: int = Field(default=5, gt=0)
     distill: Distill = Distill()
+    student: Literal["same", "smaller"] = "same"
 
     def apply(self, workload: Workload, context: ModuleContext) -> Trained:
         from edgekit.compress.modules import copied  # needs torch
         from edgekit.compress.train.loop import finetune
 
-        model = copied(workload)
+        model = copied(self._student(workload))
         done = finetune(workload, model, self, context, label=self.type)
         tensors = sum(1 for parameter in model.parameters() if parameter.requires_grad)
         details = (
@@ -41,6 +50,17 @@ class Distillation(FineTune, ModulePass):
             model, PassReport(self.type, tensors, len(list(model.parameters())), details)
         )
 
+    def _student(self, workload: Workload) -> Workload:
+        if self.student == "same":
+            return workload
+        if workload.smaller is None:
+            raise WorkloadError(
+                "offers no smaller model to teach",
+                where=f"workload {workload.name!r}, pass {self.type}",
+                fix="Set smaller to a function that returns the smaller variant's workload",
+            )
+        return workload.smaller()
+
 
 class BatchNormRecalibration(ModulePass):
     """Estimate the means and variances of BatchNorm anew, after a pass that changed its inputs.
@@ -48,6 +68,8 @@ class BatchNormRecalibration(ModulePass):
     Attributes:
         samples: calibrate on at least this many, if there are as many.
     """
+
+    precision: ClassVar[str | None] = "recalibrated"
 
     type: Literal["recalibrate"]
     samples: int = Field(default=1024, gt=0)
