@@ -92,9 +92,7 @@ def _taylor(
     del seed
     totals = {group.name: np.zeros(group.size) for group in groups}
     for gradients in _gradients(workload, model):
-        products = _sums(
-            groups, lambda member, g=gradients: _times_weight(model, member, g), _produced
-        )
+        products = _sums(groups, partial(_times_weight, model, gradients), _produced)
         for name, change in products.items():
             totals[name] += np.abs(change)
     return totals
@@ -135,7 +133,7 @@ def _wanda(
     norms = _input_norms(workload, model, readers)
 
     def product(member: Member) -> torch.Tensor:
-        weight = state[member.parameter].abs()
+        weight: torch.Tensor = state[member.parameter].abs()
         norm = norms.get(member.parameter)
         if norm is None or norm.numel() != weight.shape[member.axis]:
             return weight
@@ -206,11 +204,11 @@ def _is_scale(parameter: str, trained: set[str]) -> bool:
 
 
 def _times_weight(
-    model: nn.Module, member: Member, gradients: Mapping[str, torch.Tensor]
+    model: nn.Module, gradients: Mapping[str, torch.Tensor], member: Member
 ) -> torch.Tensor:
-    weight = model.get_parameter(member.parameter).detach()
     gradient = gradients.get(member.parameter)
-    return torch.zeros_like(weight) if gradient is None else weight * gradient
+    weight = model.get_parameter(member.parameter).detach()
+    return torch.zeros_like(weight) if gradient is None else torch.mul(weight, gradient)
 
 
 def _gradients(workload: Workload, model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:

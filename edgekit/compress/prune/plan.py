@@ -32,7 +32,7 @@ class Plan:
         reached: what is left of what was limited (MACs, say), as a share of the original.
     """
 
-    kept: Mapping[str, Array]
+    kept: Mapping[str, list[int]]
     reached: float
 
 
@@ -77,7 +77,7 @@ def make_plan(
     def attempt(level: float) -> Plan:
         counts = choose(groups, scores, level, least)
         kept = {
-            group.name: _highest(scores[group.name], count)
+            group.name: _highest(scores[group.name], count).tolist()
             for group, wanted in zip(groups, counts, strict=True)
             if (count := _rounded(group, wanted, multiple)) < group.size
         }
@@ -134,7 +134,7 @@ def _highest(scores: Array, count: int) -> Array:
     return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
-def _channels_left(groups: Sequence[Group], kept: Mapping[str, Array]) -> float:
+def _channels_left(groups: Sequence[Group], kept: Mapping[str, list[int]]) -> float:
     left = [len(kept[g.name]) / g.size if g.name in kept else 1.0 for g in groups]
     return float(np.mean(left)) if left else 1.0
 

@@ -20,7 +20,7 @@ class StructuredPruning(ModulePass):
 
     Attributes:
         keep: the share of ``of`` that stays.
-        of: what ``keep`` is a share of: ``macs``, ``parameters``, or the ``channels`` of each group.
+        of: what ``keep`` is a share of: ``macs``, ``parameters``, or ``channels``.
         importance: which units go first: ``l1``, ``l2``, ``norm-scale``, ``taylor``, ``obd``,
             ``wanda`` or ``random``.
         scope: rank all units together (``global``), or take the same share of each group.

@@ -49,7 +49,7 @@ def prune(workload: Workload, settings: StructuredPruning, context: ModuleContex
     multiple, details = run.multiple(model)
     plan = run.plan(model, found, list(whole.values()), settings.keep, multiple)
     left, undone = run.leave_what_does_not_pay(model, found, plan)
-    pruned, reached = run.in_steps(model, left, multiple)
+    pruned, reached = run.in_steps(model, found, left, multiple)
     changes = [*_changes(whole, pruned), *undone]
     if left:
         details.append(f"{reached:.0%} of the {settings.of} are left, {settings.keep:.0%} wanted")
@@ -183,7 +183,7 @@ class _Run:
         return replace(self._workload, model=smaller)
 
     def in_steps(
-        self, model: nn.Module, names: Sequence[str], multiple: int
+        self, model: nn.Module, found: Groups, names: Sequence[str], multiple: int
     ) -> tuple[dict[str, int], float]:
         """Prune in place; returns the units that each group kept, and what is left of the whole."""
         settings = self._settings
@@ -192,7 +192,8 @@ class _Run:
         for step in range(1, settings.steps + 1 if names else 1):
             share = settings.keep ** (step / settings.steps)
             self._context.progress.update(f"step {step} of {settings.steps}")
-            found = find_groups(model, self._inputs)
+            if step > 1:
+                found = find_groups(model, self._inputs)
             groups = [group for group in found if group.name in names]
             plan = self.plan(model, found, groups, share / left, multiple)
             keep(model, found, plan.kept)
