@@ -24,7 +24,7 @@ __all__ = ["GATES", "Reference", "gate", "verify_artifact", "verify_bundle"]
 #: artifact. fp32 differs from PyTorch by the order of its sums only. A quantized artifact is judged
 #: by the workload's metric; this gate catches one that is plainly broken.
 GATES: Mapping[str, float] = MappingProxyType(
-    {"int4": 3.0, "int8": 6.0, "bf16": 20.0, "fp16": 35.0, "fp32": 60.0}
+    {"palette": 3.0, "int4": 3.0, "int8": 6.0, "bf16": 20.0, "fp16": 35.0, "fp32": 60.0}
 )
 
 

@@ -26,7 +26,8 @@ def palette(values: Array, count: int) -> Array:
         float64, ascending, shape ``(at most count,)``; the distinct values themselves where those
         are no more.
     """
-    distinct, mass = np.unique(values.astype(np.float64), return_counts=True)
+    distinct, mass = np.unique(values, return_counts=True)
+    distinct = distinct.astype(np.float64)
     if len(distinct) <= count:
         return distinct
     shares = np.cumsum(mass) / mass.sum()

@@ -88,15 +88,12 @@ def palettize(
 
 
 def _change(name: str, old: Array, new: Array, sizes: tuple[int, int], *, excluded: bool) -> Change:
-    figures = [
-        f"{len(np.unique(values))} values, {size / 1e3:.3g} kB compressed"
-        for values, size in zip((old, new), sizes, strict=True)
-    ]
+    before, after = (f"{size / 1e3:.3g} kB compressed" for size in sizes)
     if excluded:
-        return Change(name, figures[0], figures[0], kept=False, why="excluded")
+        return Change(name, before, before, kept=False, why="excluded")
     if np.array_equal(old, new):
-        return Change(name, figures[0], figures[0], kept=False, why="has no more values")
-    return Change(name, figures[0], figures[1])
+        return Change(name, before, before, kept=False, why="has no more values")
+    return Change(name, before, f"{len(np.unique(new))} values, {after}")
 
 
 def _shared(old: Array, count: int, channels: int | None) -> Array:

@@ -17,8 +17,9 @@ __all__ = ["Palettize"]
 class Palettize(ModulePass):
     """Let each weight have few distinct values, found by k-means (Han et al. 2016).
 
-    What is gained is size on disk, once the file is compressed; it runs no faster, and takes as
-    much memory, since the weights stay floats.
+    What is gained is size on disk, once the file is compressed or the step ``store-palettes``
+    comes after it; it runs no faster, and takes as much memory, since the weights stay floats.
+    BatchNorm is folded first: folding it later would give each channel values of its own.
 
     Attributes:
         bits: a weight has at most 2 to the power of this many values.
@@ -38,8 +39,10 @@ class Palettize(ModulePass):
     def apply(self, workload: Workload, context: ModuleContext) -> Trained:
         from edgekit.compress.modules import copied  # need torch
         from edgekit.compress.palettize.palettize import palettize
+        from edgekit.compress.qat.fold import fold_batch_norm
 
         model = copied(workload)
+        fold_batch_norm(model)
         changes, sizes = palettize(
             model,
             self.bits,
@@ -50,7 +53,7 @@ class Palettize(ModulePass):
         )
         sizes_told = (
             f"Weights take {sizes.before / 1e6:.3g} MB compressed before, "
-            f"{sizes.after / 1e6:.3g} MB after. Only size on disk is won: they stay floats."
+            f"{sizes.after / 1e6:.3g} MB after: only size on disk is won"
         )
         changed = sum(change.kept for change in changes)
         return Trained(

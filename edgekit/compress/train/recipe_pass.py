@@ -43,8 +43,8 @@ class Distillation(FineTune, ModulePass):
         tensors = sum(1 for parameter in model.parameters() if parameter.requires_grad)
         details = (
             f"{done.epochs} of {self.epochs} epochs"
-            + (", stopped early: the best was before." if done.stopped else "."),
-            f"Loss {done.before:.4g} before, {done.after:.4g} after.",
+            + (", stopped early since the best was before" if done.stopped else ""),
+            f"Loss {done.before:.4g} before, {done.after:.4g} after",
         )
         return Trained(
             model, PassReport(self.type, tensors, len(list(model.parameters())), details)

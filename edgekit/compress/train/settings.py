@@ -23,9 +23,10 @@ class Distill(BaseModel):
         features: modules whose outputs are compared, too (FitNets, Romero et al. 2015): a name or
             a glob for modules that have the same name in both, or ``[teacher's, student's]``.
             Where one axis differs in size, a linear map is learnt beside and thrown away.
-        attention: compare where both look. Softmax of every ``scaled_dot_product_attention``,
-            mean over heads; in a model without that, the mean square over channels of the last
-            feature map of each size (Zagoruyko and Komodakis 2017).
+        attention: compare where both look. Softmax of every ``scaled_dot_product_attention`` that
+            the model's code calls, mean over heads; in a model without that, the mean square over
+            channels of the last feature map of each size (Zagoruyko and Komodakis 2017).
+            ``torch.nn.MultiheadAttention`` hides its calls, so it is not seen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +48,7 @@ class FineTune(BaseModel):
             or else its calibration data, which needs no labels; ``finetune`` is not used.
         patience: stop after this many epochs without a better metric, or a lower loss where the
             workload has no ``evaluate``, and take the best weights, which may be those from before.
+            A metric that chose is a little too good: keep other data for the last word.
             None: train to the end and keep the last. Without effect on passes whose training
             follows a schedule of its own, such as gradual sparsity.
         checkpoint_seconds: at most this much training is lost when the process is killed.

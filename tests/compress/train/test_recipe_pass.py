@@ -39,8 +39,8 @@ def test_the_loss_falls_and_the_report_says_so() -> None:
     workload, context = _damaged(mlp_digits.workload())
     made = Distillation(type="distill", epochs=2).apply(workload, context)
     check_module(workload, made.model, "distill")
-    assert made.report.details[0] == "2 of 2 epochs."
-    words = made.report.details[1].replace(",", "").rstrip(".").split()
+    assert made.report.details[0] == "2 of 2 epochs"
+    words = made.report.details[1].replace(",", "").split()
     assert (words[0], words[2], words[4]) == ("Loss", "before", "after")
     assert float(words[3]) < float(words[1])
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
-from edgekit.workload import Workload
+from edgekit.compress.base import ModuleContext
+from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.run import FineTuned
+from edgekit.compress.train.settings import FineTune
+from edgekit.workload import Training, Workload
 from edgekit.zoo import mlp_digits
 
-__all__ = ["small_student", "state", "unlabelled"]
+__all__ = ["DISTILL", "KEYS", "Counting", "same", "small_student", "state", "train", "unlabelled"]
+
+DISTILL = {"features": ["1", ["3", "3"]]}
+KEYS: dict[str, Any] = {"epochs": 3, "rate": 1e-2, "distill": DISTILL, "checkpoint_seconds": 0}
 
 
 def small_student(width: int = 12, *, dropout: bool = False) -> nn.Module:
@@ -34,3 +44,32 @@ def unlabelled() -> Workload:
 def state(model: nn.Module) -> list[torch.Tensor]:
     """Copies of all parameters and buffers."""
     return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def train(
+    workload: Workload, folder: Path | None, model: nn.Module | None = None, **keys: Any
+) -> tuple[nn.Module, FineTuned]:
+    student = small_student(dropout=True) if model is None else model
+    context = ModuleContext(folder=folder, seed=keys.pop("seed", 0))
+    settings = FineTune.model_validate(KEYS | keys)
+    return student, finetune(workload, student, settings, context, label="a test")
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    return all(map(torch.equal, state(first), state(second)))
+
+
+class Counting:
+    """Counts the losses that are trained on."""
+
+    def __init__(self, workload: Workload) -> None:
+        training = workload.training
+        assert training is not None
+        self.losses = 0
+
+        def loss(outputs: Any, batch: Any) -> torch.Tensor:
+            self.losses += torch.is_grad_enabled()
+            return training.loss(outputs, batch)
+
+        workload.training = Training(training.batches, loss, training.rate)
+        self.workload = workload
