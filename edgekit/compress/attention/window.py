@@ -8,6 +8,8 @@ cost is O(n * window).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -99,10 +101,10 @@ class WindowAttention(nn.Module):
             return blocks
         # torch.export would fix what it can work out of the length: whether there is one block,
         # whether the last one is full. It takes a number read from a tensor as it comes.
-        read = torch.scalar_tensor(blocks, dtype=torch.int64).item()
-        torch._check(read >= 1)  # noqa: SLF001, documented for this
-        torch._check(read * self.window >= length)  # noqa: SLF001
-        return read
+        read: Any = torch.scalar_tensor(blocks, dtype=torch.int64).item()
+        torch._check(read >= 1)  # type: ignore[no-untyped-call] # noqa: SLF001, documented for this
+        torch._check(read * self.window >= length)  # type: ignore[no-untyped-call] # noqa: SLF001
+        return read  # type: ignore[no-any-return]
 
     def _local(
         self,
