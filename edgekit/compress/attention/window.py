@@ -94,17 +94,17 @@ class WindowAttention(nn.Module):
             attended = torch.cat([everything, attended[:, :, self.global_tokens :]], 2)
         return attended[:, :, :length]
 
-    def _blocks(self, length: int) -> int:
+    def _blocks(self, length: int | torch.SymInt) -> int:
         """How many blocks ``length`` positions make."""
-        blocks = (length + self.window - 1) // self.window
-        if not torch.compiler.is_exporting():
-            return blocks
+        blocks: Any = (length + self.window - 1) // self.window
+        if isinstance(length, int):
+            return int(blocks)
         # torch.export would fix what it can work out of the length: whether there is one block,
         # whether the last one is full. It takes a number read from a tensor as it comes.
-        read: Any = torch.scalar_tensor(blocks, dtype=torch.int64).item()
-        torch._check(read >= 1)  # type: ignore[no-untyped-call] # noqa: SLF001, documented for this
-        torch._check(read * self.window >= length)  # type: ignore[no-untyped-call] # noqa: SLF001
-        return read  # type: ignore[no-any-return]
+        blocks = torch.scalar_tensor(blocks, dtype=torch.int64).item()
+        torch._check(blocks >= 1)  # type: ignore[no-untyped-call] # noqa: SLF001, documented for this
+        torch._check(blocks * self.window >= length)  # type: ignore[no-untyped-call] # noqa: SLF001
+        return blocks  # type: ignore[no-any-return]
 
     def _local(
         self,

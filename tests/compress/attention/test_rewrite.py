@@ -13,7 +13,9 @@ from torch import nn
 
 from edgekit.compress.attention.recipe_pass import EfficientAttention
 from edgekit.compress.base import Measured, ModuleContext, Trained
+from edgekit.compress.drop.recipe_pass import DropLayers
 from edgekit.compress.modules import check_module, example_tensors
+from edgekit.compress.recipe import Recipe
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import WorkloadError
 from edgekit.workload import Training, Workload
@@ -185,6 +187,30 @@ def test_what_is_measurably_faster_or_not_to_be_measured_is_kept() -> None:
     assert faster.details == ("openvino int8: 1.30 times as fast, at least 1.20",)
     clock = _Told(0.5)
     assert _rewritten(made, ModuleContext(clock=clock), window=2, measured=False).report.changed
+
+
+def test_it_composes_with_dropped_layers_in_both_orders() -> None:
+    steps = [
+        EfficientAttention(type="efficient-attention", window=4),
+        DropLayers(type="drop-layers", count=2),
+    ]
+    for order in (steps, steps[::-1]):
+        made = workload(bert(4), tokens())
+        for step in order:
+            made.model = step.apply(made, _CONTEXT).model
+        kinds = [type(module).__name__ for module in made.model.modules()]
+        assert kinds.count("WindowAttention") == 2
+        assert kinds.count("BertLayer") == 2
+
+
+def test_a_recipe_may_hold_it() -> None:
+    steps = [
+        {"type": "drop-layers", "ratio": 0.3, "how": "loss", "finetune": {"epochs": 2}},
+        {"type": "efficient-attention", "kind": "linformer", "rank": 8, "max_length": 64},
+        {"type": "half"},
+    ]
+    recipe = Recipe.model_validate({"name": "long", "passes": steps})
+    assert [type(step) for step in recipe.module_passes] == [DropLayers, EfficientAttention]
 
 
 def test_a_model_without_attention_is_refused_with_what_was_looked_at() -> None:
