@@ -118,7 +118,8 @@ class WindowAttention(nn.Module):
         batch, heads, _, size = query.shape
         cut = (batch, heads, blocks, self.window, size)
         slots, valid = self._slots(blocks, query.device)
-        chosen, seen = slots.flatten(), (batch, heads, blocks, -1, size)
+        chosen, count = slots.flatten(), slots.shape[1] * self.window
+        seen = (batch, heads, blocks, count, size)
         keys = key.reshape(cut).index_select(2, chosen).reshape(seen)
         values = value.reshape(cut).index_select(2, chosen).reshape(seen)
         query = query.reshape(cut)
@@ -159,12 +160,13 @@ class WindowAttention(nn.Module):
             Booleans that broadcast to (batch, 1, blocks, window, global_tokens + keys).
         """
         blocks, batch = slots.shape[0], keep.shape[0]
+        count = slots.shape[1] * self.window
         inside = torch.arange(self.window, device=keep.device)
-        where = (slots[:, :, None] * self.window + inside).reshape(blocks, -1)
+        where = (slots[:, :, None] * self.window + inside).reshape(blocks, count)
         chosen = keep.reshape(batch, blocks, self.window).index_select(1, slots.flatten())
-        counts = valid[:, :, None].expand(*valid.shape, self.window).reshape(blocks, -1)
+        counts = valid[:, :, None].expand(*valid.shape, self.window).reshape(blocks, count)
         counts = counts & (where >= self.global_tokens)  # those are counted once, as global
-        allowed = (chosen.reshape(batch, blocks, -1) & counts)[:, None, :, None]
+        allowed = (chosen.reshape(batch, blocks, count) & counts)[:, None, :, None]
         if self.global_tokens:
             first = torch.arange(self.global_tokens, device=keep.device)
             where = torch.cat([first.expand(blocks, -1), where], 1)
