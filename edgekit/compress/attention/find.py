@@ -135,6 +135,8 @@ def _compared(
     if any(refused := refused_arguments(call.arguments) for call in calls):
         return Found(name, None, f"is called with {', '.join(refused)}")
     names = _parameters(module)
+    if not names or any(_rank(call.arguments.get(names[0])) != 3 for call in calls):
+        return Found(name, None, "is not called with states of shape (batch, n, width)")
     result = calls[0].result
     scale = getattr(module, "scaling", getattr(module, "scale", None))
     plain = (projections.query.out_features // heads) ** -0.5
@@ -175,12 +177,19 @@ def _mask_parameter(module: nn.Module, names: tuple[str, ...]) -> str | None:
 
 def _error(block: AttentionBlock, call: _Call) -> float:
     attention = SelfAttention(block, FullAttention(causal=block.causal))
-    with torch.no_grad():
-        got = attention(*call.positional, **call.keywords)
+    try:
+        with torch.no_grad():
+            got = attention(*call.positional, **call.keywords)
+    except RuntimeError:  # shapes that do not fit: keys of another length, or split otherwise
+        return float("inf")
     wanted, got = (one[0] if isinstance(one, tuple) else one for one in (call.result, got))
     if not isinstance(wanted, torch.Tensor) or wanted.shape != got.shape:
         return float("inf")
     return float((wanted - got).abs().max() / wanted.abs().max().clamp(min=1e-6))
+
+
+def _rank(value: Any) -> int:
+    return value.dim() if isinstance(value, torch.Tensor) else 0
 
 
 def _head_count(module: nn.Module) -> int | None:

@@ -77,7 +77,7 @@ def _joined(parts: Sequence[nn.Module], out: nn.Module | None) -> Projections | 
 
 
 def _of_multihead(module: nn.MultiheadAttention) -> Projections | str:
-    if module.in_proj_weight is None:
+    if not module.embed_dim == module.kdim == module.vdim:
         return "its query, key and value have different widths"
     if module.bias_k is not None or module.add_zero_attn:
         return "it adds a position of its own to keys and values"

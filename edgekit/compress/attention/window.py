@@ -8,6 +8,8 @@ cost is O(n * window).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -92,17 +94,17 @@ class WindowAttention(nn.Module):
             attended = torch.cat([everything, attended[:, :, self.global_tokens :]], 2)
         return attended[:, :, :length]
 
-    def _blocks(self, length: int) -> int:
+    def _blocks(self, length: int | torch.SymInt) -> int:
         """How many blocks ``length`` positions make."""
-        blocks = (length + self.window - 1) // self.window
-        if not torch.compiler.is_exporting():
-            return blocks
+        blocks: Any = (length + self.window - 1) // self.window
+        if isinstance(length, int):
+            return int(blocks)
         # torch.export would fix what it can work out of the length: whether there is one block,
         # whether the last one is full. It takes a number read from a tensor as it comes.
-        read = torch.scalar_tensor(blocks, dtype=torch.int64).item()
-        torch._check(read >= 1)  # noqa: SLF001, documented for this
-        torch._check(read * self.window >= length)  # noqa: SLF001
-        return read
+        blocks = torch.scalar_tensor(blocks, dtype=torch.int64).item()
+        torch._check(blocks >= 1)  # type: ignore[no-untyped-call] # noqa: SLF001, documented for this
+        torch._check(blocks * self.window >= length)  # type: ignore[no-untyped-call] # noqa: SLF001
+        return blocks  # type: ignore[no-any-return]
 
     def _local(
         self,
@@ -116,7 +118,8 @@ class WindowAttention(nn.Module):
         batch, heads, _, size = query.shape
         cut = (batch, heads, blocks, self.window, size)
         slots, valid = self._slots(blocks, query.device)
-        chosen, seen = slots.flatten(), (batch, heads, blocks, -1, size)
+        chosen, count = slots.flatten(), slots.shape[1] * self.window
+        seen = (batch, heads, blocks, count, size)
         keys = key.reshape(cut).index_select(2, chosen).reshape(seen)
         values = value.reshape(cut).index_select(2, chosen).reshape(seen)
         query = query.reshape(cut)
@@ -157,12 +160,13 @@ class WindowAttention(nn.Module):
             Booleans that broadcast to (batch, 1, blocks, window, global_tokens + keys).
         """
         blocks, batch = slots.shape[0], keep.shape[0]
+        count = slots.shape[1] * self.window
         inside = torch.arange(self.window, device=keep.device)
-        where = (slots[:, :, None] * self.window + inside).reshape(blocks, -1)
+        where = (slots[:, :, None] * self.window + inside).reshape(blocks, count)
         chosen = keep.reshape(batch, blocks, self.window).index_select(1, slots.flatten())
-        counts = valid[:, :, None].expand(*valid.shape, self.window).reshape(blocks, -1)
+        counts = valid[:, :, None].expand(*valid.shape, self.window).reshape(blocks, count)
         counts = counts & (where >= self.global_tokens)  # those are counted once, as global
-        allowed = (chosen.reshape(batch, blocks, -1) & counts)[:, None, :, None]
+        allowed = (chosen.reshape(batch, blocks, count) & counts)[:, None, :, None]
         if self.global_tokens:
             first = torch.arange(self.global_tokens, device=keep.device)
             where = torch.cat([first.expand(blocks, -1), where], 1)

@@ -176,14 +176,14 @@ def remove_blocks(model: nn.Module, blocks: Sequence[Block]) -> None:
 def _renumber(block: nn.Module, before: int, now: int) -> None:
     for module in block.modules():
         if getattr(module, "layer_idx", None) == before:
-            module.layer_idx = now
+            module.layer_idx = now  # type: ignore[assignment]
 
 
 def _mend_configs(model: nn.Module, container: str, count: int, kept: list[int]) -> None:
     """Mend the configs of the modules around the container that count its layers."""
     parts = container.split(".")
     for end in range(len(parts) + 1):
-        config = getattr(model.get_submodule(".".join(parts[:end])), "config", None)
+        config: Any = getattr(model.get_submodule(".".join(parts[:end])), "config", None)
         if getattr(config, "num_hidden_layers", None) != count:
             continue
         types = getattr(config, "layer_types", None)

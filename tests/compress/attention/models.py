@@ -20,14 +20,14 @@ _SIZES = {
 
 
 class First(nn.Module):
-    """The first output of a model, which takes its inputs in order."""
+    """The first output of a model that takes one or two inputs by name."""
 
     def __init__(self, model: nn.Module, *names: str, **keywords: Any) -> None:
         super().__init__()
         self.model, self.names, self.keywords = model, names, keywords
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        given = dict(zip(self.names, inputs, strict=True))
+    def forward(self, first: torch.Tensor, second: torch.Tensor | None = None) -> torch.Tensor:
+        given = dict(zip(self.names, (first, second), strict=False))
         return self.model(**given, **self.keywords)[0]
 
 
@@ -75,6 +75,16 @@ def vit(layers: int = 2) -> nn.Module:
     torch.manual_seed(0)
     config = ViTConfig(**(_SIZES | {"num_hidden_layers": layers}), image_size=16, patch_size=4)
     return First(ViTModel(config), "pixel_values").eval()
+
+
+def sharp_vit() -> nn.Module:
+    """One whose attention chooses; as initialized it averages over everything."""
+    model = vit()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(20.0 if "q_proj" in name or "k_proj" in name else 5.0)
+    return model
 
 
 def gpt2(layers: int = 2, *, use_cache: bool = False) -> nn.Module:

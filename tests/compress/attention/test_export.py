@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import openvino
 import pytest
 import torch
@@ -15,7 +16,16 @@ from torch import nn
 from edgekit.compress.attention.recipe_pass import EfficientAttention
 from edgekit.compress.base import ModuleContext
 from edgekit.zoo import minilm
-from tests.compress.attention.models import bert, encoder, gpt2, states, tokens, workload
+from tests.compress.attention.models import (
+    bert,
+    encoder,
+    gpt2,
+    images,
+    states,
+    tokens,
+    vit,
+    workload,
+)
 from tests.exporters.blocks import unoptimized
 
 _AXES = {0: "batch", 1: "sequence"}
@@ -51,7 +61,13 @@ _CASES = {
 }
 
 
-@pytest.mark.parametrize("name", _CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name.startswith("encoder") else pytest.mark.slow)
+        for name in _CASES
+    ],
+)
 def test_both_engines_agree_with_the_module_at_any_length(name: str, tmp_path: Path) -> None:
     model, make, keys = _CASES[name]
     changed, path = _exported(model, make(), tmp_path, **keys)
@@ -62,6 +78,21 @@ def test_both_engines_agree_with_the_module_at_any_length(name: str, tmp_path: P
         feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
         for got in (unoptimized(path, feeds), _openvino(path, feeds)):
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fixed_length_stays_fixed(tmp_path: Path) -> None:
+    step = EfficientAttention(type="efficient-attention", window=4, random=1)
+    changed = step.apply(workload(vit(1), images()), ModuleContext()).model
+    source = export_onnx(
+        changed, images(), tmp_path / "s.onnx", dynamic={}, output_names=["y"], opset=20
+    )
+    prepared = prepare_onnx(source, tmp_path / "p.onnx")
+    shapes = [out.shape for node in ir.load(prepared).graph for out in node.outputs]
+    assert all(isinstance(dim, int) for shape in shapes if shape is not None for dim in shape)
+    with torch.no_grad():
+        wanted = changed(*images().values()).numpy()
+    got = unoptimized(prepared, {"pixel_values": images()["pixel_values"].numpy()})
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaModel, SwinConfig, SwinModel, T5Config, T5EncoderModel
 
 from edgekit.compress.attention.find import find_attention
+from edgekit.compress.attention.recipe_pass import EfficientAttention
+from edgekit.compress.base import ModuleContext
 from tests.compress.attention.models import (
     LENGTH,
     First,
@@ -18,6 +20,7 @@ from tests.compress.attention.models import (
     states,
     tokens,
     vit,
+    workload,
 )
 
 
@@ -116,6 +119,29 @@ def test_attention_to_another_sequence_is_not_understood() -> None:
             return self.attention(x, x[:, :3], x[:, :3])[0]
 
     assert "another sequence" in _why_not(Cross(), states()["x"])
+
+
+def test_fewer_keys_than_queries_are_noticed() -> None:
+    class Reduced(_Own):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x[:, ::2]).repeat_interleave(2, 1)
+
+    assert "something else" in _why_not(Reduced(), states()["x"])
+
+
+def test_states_of_an_image_are_not_understood() -> None:
+    class Image(_Own):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.flatten(1, 2)).view(x.shape)
+
+    assert "shape (batch, n, width)" in _why_not(Image(), torch.randn(2, 3, 4, 16))
+
+
+def test_efficient_attention_is_not_replaced_again() -> None:
+    made = workload(vit(), images())
+    step = EfficientAttention(type="efficient-attention", window=32)
+    changed = step.apply(made, ModuleContext()).model
+    assert all(one.block is None for one in find_attention(changed, images()))
 
 
 def test_keys_of_another_width_are_not_understood() -> None:

@@ -13,7 +13,9 @@ from torch import nn
 
 from edgekit.compress.attention.recipe_pass import EfficientAttention
 from edgekit.compress.base import Measured, ModuleContext, Trained
+from edgekit.compress.drop.recipe_pass import DropLayers
 from edgekit.compress.modules import check_module, example_tensors
+from edgekit.compress.recipe import Recipe
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import WorkloadError
 from edgekit.workload import Training, Workload
@@ -25,6 +27,7 @@ from tests.compress.attention.models import (
     encoder,
     gpt2,
     images,
+    sharp_vit,
     states,
     tokens,
     vit,
@@ -48,6 +51,7 @@ _MODELS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # PyTorch's own encoder
 @pytest.mark.parametrize("name", _MODELS)
 def test_a_window_over_all_gives_the_outputs_of_full_attention(name: str) -> None:
     model, inputs = _MODELS[name]
@@ -123,15 +127,15 @@ def test_it_is_deterministic_in_the_seed() -> None:
 
 @pytest.mark.parametrize("keys", [{"window": 2}, {"kind": "linformer", "rank": 3}])
 def test_a_short_distillation_lowers_the_output_error(keys: dict[str, object]) -> None:
-    teacher = vit()
+    teacher = sharp_vit()
     made = workload(teacher, images(), training=_distillation(teacher))
     errors = []
     for epochs in (0, 8):
-        trained = _rewritten(made, finetune=FineTune(epochs=epochs, rate=3e-3), **keys)
+        trained = _rewritten(made, finetune=FineTune(epochs=epochs, rate=1e-3), **keys)
         with torch.no_grad():
             wanted, got = (one(*images().values()) for one in (teacher, trained.model))
         errors.append(float((wanted - got).square().mean()))
-    assert errors[1] < 0.5 * errors[0]
+    assert errors[1] < 0.85 * errors[0]
 
 
 def _distillation(teacher: nn.Module) -> Training:
@@ -185,6 +189,30 @@ def test_what_is_measurably_faster_or_not_to_be_measured_is_kept() -> None:
     assert _rewritten(made, ModuleContext(clock=clock), window=2, measured=False).report.changed
 
 
+def test_it_composes_with_dropped_layers_in_both_orders() -> None:
+    steps = [
+        EfficientAttention(type="efficient-attention", window=4),
+        DropLayers(type="drop-layers", count=2),
+    ]
+    for order in (steps, steps[::-1]):
+        made = workload(bert(4), tokens())
+        for step in order:
+            made.model = step.apply(made, _CONTEXT).model
+        kinds = [type(module).__name__ for module in made.model.modules()]
+        assert kinds.count("WindowAttention") == 2
+        assert kinds.count("BertLayer") == 2
+
+
+def test_a_recipe_may_hold_it() -> None:
+    steps = [
+        {"type": "drop-layers", "ratio": 0.3, "how": "loss", "finetune": {"epochs": 2}},
+        {"type": "efficient-attention", "kind": "linformer", "rank": 8, "max_length": 64},
+        {"type": "half"},
+    ]
+    recipe = Recipe.model_validate({"name": "long", "passes": steps})
+    assert [type(step) for step in recipe.module_passes] == [DropLayers, EfficientAttention]
+
+
 def test_a_model_without_attention_is_refused_with_what_was_looked_at() -> None:
     model = nn.Sequential(nn.Linear(16, 4), nn.ReLU())
     made = Workload("plain", model, {"x": torch.randn(2, 16)})
@@ -230,8 +258,6 @@ def test_linformer_wants_the_longest_sequence() -> None:
         ({"kind": "window", "rank": 8}, "rank does not go with kind window"),
     ],
 )
-def test_keys_that_contradict_each_other_are_refused(
-    keys: dict[str, object], message: str
-) -> None:
+def test_keys_that_contradict_each_other_are_refused(keys: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         EfficientAttention(type="efficient-attention", **keys)

@@ -40,9 +40,7 @@ def _gone(trained: Trained) -> list[str]:
 
 def _resnet() -> nn.Module:
     torch.manual_seed(0)
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[3, 2], layer_type="basic"
-    )
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[3, 2], layer_type="basic")
     return First(ResNetModel(config), "pixel_values").eval()
 
 
@@ -90,9 +88,6 @@ def test_a_block_that_does_nothing_goes_first(how: str) -> None:
                 parameter.zero_()
     trained = _dropped(workload(model, images()), count=1, how=how)
     assert _gone(trained) == ["model.layers.2"]
-    assert [change.why for change in trained.report.changes if change.kept][0].endswith("0") or (
-        "e-" in trained.report.changes[2].why
-    )
     with torch.no_grad():
         got, wanted = (one(*images().values()) for one in (trained.model, model))
     torch.testing.assert_close(got, wanted)
@@ -144,7 +139,8 @@ def test_the_block_that_holds_what_all_use_stays() -> None:
 
 
 def test_onnx_runtime_agrees_with_the_dropped_module(tmp_path: Path) -> None:
-    made = workload(gpt2(2), tokens(), dynamic_shapes=dict.fromkeys(tokens(), {0: "b", 1: "n"}))
+    axes = {name: {0: "batch", 1: "sequence"} for name in tokens()}
+    made = workload(gpt2(2), tokens(), dynamic_shapes=axes)
     changed = _dropped(made, count=1).model
     path = export_onnx(
         changed,
