@@ -161,11 +161,14 @@ def _short(workload: Workload, batches: int) -> Workload:
 
 @pytest.mark.slow
 def test_rigl_matches_static_training_at_90_percent_over_three_seeds() -> None:
-    """RigL 0.76 (0.86, 0.68, 0.73) against 0.68 (0.77, 0.58, 0.69) when this was written."""
+    """RigL 0.725 (0.767, 0.707, 0.700), static 0.652 (0.683, 0.572, 0.700) at the time of writing.
+
+    At 12 epochs 0.931 (0.932, 0.935, 0.927) and 0.913 (0.935, 0.870, 0.934).
+    """
     workload = _short(resnet8_mnist.workload(), 40)
     mean = {}
     for method in ("static", "rigl"):
-        step = SparseTraining(type="sparse-training", ratio=0.9, method=method, epochs=5, rate=3e-3)
+        step = SparseTraining(type="sparse-training", ratio=0.9, method=method, epochs=6, rate=3e-3)
         scores = []
         for seed in range(3):
             trained = step.apply(workload, ModuleContext(seed=seed))
