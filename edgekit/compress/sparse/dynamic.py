@@ -23,21 +23,22 @@ _FRACTION = 0.3
 #: Connections stay where they are in the rest of training.
 _END = 0.75
 #: A training of few steps has about this many times :data:`_END` updates.
-_UPDATES = 40
+_UPDATES = 12
 
 
 class DynamicSparsity:
     """Called after each step of the optimizer: keeps the zeros, and moves connections at times.
 
-    An update drops the smallest weights of a layer and grows as many others from zero. The
-    gradient that RigL grows by is that of the step's batch; weights that are zero have one, too.
+    An update drops the smallest weights of a layer and grows as many others from zero. RigL grows
+    by the gradient (weights that are zero have one, too) summed over the steps since the last
+    update: the paper's is that of one batch, of thousands of images.
 
     Args:
         layers: by name; their weights are made sparse at once, by masks drawn at random.
         counts: how many weights each has.
         grow: how connections are grown.
-        interval: steps between updates; None for 100 as the papers have it, or a fortieth of a
-            training that is shorter than 4000 steps.
+        interval: steps between updates; None for 100 as the papers have it, or a twelfth of a
+            training that is shorter than 1200 steps.
         seed: of masks and random growth.
     """
 
@@ -54,16 +55,27 @@ class DynamicSparsity:
         self._interval = interval
         self._generator = torch.Generator().manual_seed(seed)
         self._masks = {name: self._draw(layer, counts[name]) for name, layer in layers.items()}
+        self._gradients: dict[str, torch.Tensor] = {}
         self._apply()
 
     def __call__(self, step: int, steps: int) -> None:
         end = _END * steps
+        if self._grow == "rigl":
+            self._watch()
         interval = self._interval or min(max(steps // _UPDATES, 1), 100)
         if self._grow != "static" and step % interval == 0 and step < end:
             fraction = _FRACTION / 2 * (1 + math.cos(math.pi * step / end))
             for name, layer in self._layers.items():
-                self._masks[name] = self._moved(layer, self._masks[name], fraction)
+                self._masks[name] = self._moved(name, layer.weight.detach(), fraction)
+            self._gradients.clear()
         self._apply()
+
+    def _watch(self) -> None:
+        for name, layer in self._layers.items():
+            assert layer.weight.grad is not None
+            seen = self._gradients.get(name)
+            gradient = layer.weight.grad
+            self._gradients[name] = gradient.clone() if seen is None else seen.add_(gradient)
 
     @torch.no_grad()
     def _apply(self) -> None:
@@ -74,15 +86,14 @@ class DynamicSparsity:
         scores = torch.rand(layer.weight.shape, generator=self._generator)
         return _highest(scores.to(layer.weight.device), count)
 
-    def _moved(self, layer: SparseLayer, mask: torch.Tensor, fraction: float) -> torch.Tensor:
+    def _moved(self, name: str, weight: torch.Tensor, fraction: float) -> torch.Tensor:
         """The mask after one update. What was dropped may grow again, as RigL has it."""
+        mask = self._masks[name]
         count = int(mask.sum())
         moved = min(int(fraction * count), mask.numel() - count)
-        weight = layer.weight.detach()
         kept = _highest(weight.abs().masked_fill(~mask, -1.0), count - moved)
         if self._grow == "rigl":
-            assert layer.weight.grad is not None
-            worth = layer.weight.grad.abs()
+            worth = self._gradients[name].abs()
         else:
             worth = torch.rand(mask.shape, generator=self._generator).to(mask.device)
         return kept | _highest(worth.masked_fill(kept, -1.0), moved)

@@ -38,7 +38,8 @@ Sparsity: TypeAlias = float | Pattern
 
 def dropped(ratio: float, count: int) -> int:
     """How many of ``count`` weights go: ``ratio`` of them, rounded down, so never all."""
-    return int(ratio * count + 1e-9)  # 0.29 * 100 is a little less than 29
+    exact = int(ratio * count + 1e-9)  # 0.29 * 100 is a little less than 29
+    return min(exact, max(count - 1, 0))
 
 
 def mask_ratio(scores: torch.Tensor, ratio: float, *, by_row: bool = False) -> torch.Tensor:

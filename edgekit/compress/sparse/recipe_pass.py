@@ -112,7 +112,7 @@ class SparseTraining(ModulePass):
         epochs: of training.
         rate: the learning rate; None for the workload's own.
         interval: steps between updates of the connections; None for 100, or fewer in a training of
-            less than 4000 steps.
+            less than 1200 steps.
         exclude: globs of module names that stay dense. By default, as in RigL (Evci et al., 2020,
             arXiv:1911.11134), the first layer, if it is a convolution, with ``uniform``, and none
             with ``erk``.

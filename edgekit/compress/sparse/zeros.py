@@ -24,7 +24,8 @@ def hold_zeros(model: nn.Module, least: float = _LEAST) -> Iterator[None]:
     """Inside, exact zeros in the weights of ``model`` are not trained; afterwards they are zero.
 
     A weight is a trainable parameter of two or more axes with at least ``least`` zeros and at least
-    one value that is not: one that is all zero was initialized so and waits to be trained. Its
+    one value that is not: one that is all zero was initialized so and waits to be trained. (A new
+    layer that starts as an identity has to be trained with ``keep_zeros=False``.) A weight's
     gradient is zero where it is, which keeps momentum and weight decay away, too, in whatever
     training function the user has.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -72,6 +72,23 @@ def test_rigl_drops_the_smallest_and_grows_where_the_gradient_is_largest() -> No
     assert layer.weight[0, dead].tolist() == [0.0, 0.0, 1.0, 0.0]
 
 
+def test_rigl_adds_up_gradients_since_the_last_update() -> None:
+    layer = nn.Linear(12, 1)
+    masks = training(layer, "rigl", count=4, interval=2)
+    first, second = (~mask_of(layer)).flatten().nonzero().flatten().tolist()[:2]
+    layer.weight.grad = torch.zeros(1, 12)
+    layer.weight.grad[0, first] = 3.0
+    masks(1, 100)
+    layer.weight.grad = torch.zeros(1, 12)
+    layer.weight.grad[0, second] = 2.0
+    masks(2, 100)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    masks(99, 100)
+    assert layer.weight[0, first] == 1.0
+    assert layer.weight[0, second] == 0.0
+
+
 def test_set_grows_at_random_but_always_the_same() -> None:
     def run(seed: int) -> torch.Tensor:
         torch.manual_seed(0)
@@ -100,7 +117,7 @@ def test_connections_move_less_and_less_and_stay_in_the_end() -> None:
     assert not any(moved[75:])
 
 
-def test_by_default_a_short_training_updates_about_thirty_times() -> None:
+def test_by_default_a_short_training_has_nine_updates() -> None:
     layer = nn.Linear(20, 20)
     masks = DynamicSparsity({"a": layer}, {"a": 40}, "set", None, seed=0)
     updates = 0
@@ -108,7 +125,7 @@ def test_by_default_a_short_training_updates_about_thirty_times() -> None:
         before = masks._masks["a"]
         step_of_training(layer, masks, step, 400)
         updates += masks._masks["a"] is not before
-    assert updates == 29
+    assert updates == 9
 
 
 def test_reset_starts_over_without_touching_the_global_generator() -> None:
@@ -130,24 +147,28 @@ def test_reset_starts_over_without_touching_the_global_generator() -> None:
 
 
 def _short(workload: Workload, batches: int) -> Workload:
-    """The workload with only the first batches of each epoch."""
+    """The workload with half of the images of the first batches of each epoch."""
     training = workload.training
     assert training is not None
     whole = training.batches
 
-    def some(epoch: int) -> Iterable[Mapping[str, torch.Tensor]]:
-        return islice(whole(epoch), batches)
+    def some(epoch: int) -> Iterator[dict[str, torch.Tensor]]:
+        for batch in islice(whole(epoch), batches):
+            yield {name: values[::2] for name, values in batch.items()}
 
     return replace(workload, training=replace(training, batches=some))
 
 
 @pytest.mark.slow
 def test_rigl_matches_static_training_at_90_percent_over_three_seeds() -> None:
-    """RigL 0.76 (0.86, 0.68, 0.73) against 0.68 (0.77, 0.58, 0.69) when this was written."""
+    """RigL 0.725 (0.767, 0.707, 0.700), static 0.652 (0.683, 0.572, 0.700) at the time of writing.
+
+    At 12 epochs 0.931 (0.932, 0.935, 0.927) and 0.913 (0.935, 0.870, 0.934).
+    """
     workload = _short(resnet8_mnist.workload(), 40)
     mean = {}
     for method in ("static", "rigl"):
-        step = SparseTraining(type="sparse-training", ratio=0.9, method=method, epochs=5, rate=3e-3)
+        step = SparseTraining(type="sparse-training", ratio=0.9, method=method, epochs=6, rate=3e-3)
         scores = []
         for seed in range(3):
             trained = step.apply(workload, ModuleContext(seed=seed))

@@ -50,7 +50,7 @@ def _evidence(name: str, sparsity: Sparsity) -> list[tuple[str, torch.Tensor, Ev
     halves = feeds[: len(feeds) // 2], feeds[len(feeds) // 2 :]
     inputs = list(workload.example_inputs)
     seen, unseen = (
-        collect(workload.model, layers, half, inputs, samples=200, moments=True) for half in halves
+        collect(workload.model, layers, half, inputs, samples=100, moments=True) for half in halves
     )
     return [
         (key, to_matrix(layer, layer.weight.detach()), seen[key], unseen[key])

@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from edgekit.exporters.sparse_weights import has_two_of_four
 from onnx import numpy_helper
 from torch import nn
 
@@ -22,7 +23,6 @@ from edgekit.compress.recipe import Recipe, load_recipe
 from edgekit.compress.sparse.recipe_pass import Sparse, SparseTraining
 from edgekit.compress.sparse.zeros import zero_share
 from edgekit.errors import CalibrationError, CompressError, RecipeError, WorkloadError
-from edgekit.exporters.sparse_weights import has_two_of_four
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.reference import reference_predict
 from edgekit.spec import Feeds
@@ -68,10 +68,11 @@ def test_half_of_the_weights_go_at_once(method: str) -> None:
 def test_two_of_four_with_sparsegpt_keeps_a_cnn_that_magnitude_breaks() -> None:
     workload = resnet8_mnist.workload()
     accuracy = {
-        method: score(workload, apply(workload, pattern="2:4", method=method))
+        method: score(workload, apply(workload, pattern="2:4", method=method, samples=128))
         for method in ("magnitude", "sparsegpt")
     }
-    assert accuracy["sparsegpt"] > 0.95 > 0.5 > accuracy["magnitude"]
+    assert accuracy["sparsegpt"] > 0.95
+    assert accuracy["magnitude"] < 0.5
 
 
 def test_global_scope_spreads_the_ratio_unevenly() -> None:
@@ -135,7 +136,8 @@ def test_sparse_training_from_scratch_learns_within_its_budget(allocation: str) 
     alive = sum(int((weight != 0).sum()) for weight in weights)  # type: ignore[union-attr]
     assert alive <= 0.2 * (64 * 128 * 2 + 640) + 3
     assert score(workload, trained) > 0.8
-    assert (layer_zeros(trained, "4") < layer_zeros(trained, "0")) == (allocation == "erk")
+    difference = layer_zeros(trained, "0") - layer_zeros(trained, "4")
+    assert (difference > 0.1) == (allocation == "erk")
 
 
 def test_uniform_training_leaves_the_first_convolution_dense() -> None:
@@ -192,38 +194,24 @@ def test_with_a_clock_the_measured_ratio_is_told(low: float, only_size: bool) ->
     assert ("only size on disk is won" in told) == only_size
 
 
-def test_zeros_in_a_two_of_four_model_survive_int8(tmp_path: Path) -> None:
-    made = Recipe.model_validate(
-        {
-            "name": "sparse-int8",
-            "passes": [
-                {"type": "sparse", "pattern": "2:4", "method": "sparsegpt"},
-                {"type": "int8-ptq", "observer": "mse"},
-            ],
-        }
-    )
-    path = tmp_path / "b.edge"
+def test_zeros_in_a_two_of_four_model_survive_int8(workload: Workload, tmp_path: Path) -> None:
+    passes = [{"type": "sparse", "pattern": "2:4", "exclude": []}, {"type": "int8-ptq"}]
     make_bundle(
-        resnet8_mnist.workload(),
-        path,
-        recipe=made,
+        workload,
+        tmp_path / "b.edge",
+        recipe=Recipe.model_validate({"name": "r", "passes": passes}),
         targets=parse_targets(["onnxruntime"], None),
         timing=Timing(rounds=(5, 5), seconds=1),
     )
-    file = path / "onnxruntime" / "int8.onnx"
+    file = tmp_path / "b.edge" / "onnxruntime" / "int8.onnx"
     assert has_two_of_four(ir.load(file))
-    weights = [
+    (weight,) = [
         numpy_helper.to_array(tensor)
         for tensor in onnx.load(file).graph.initializer
-        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4
+        if tensor.data_type == onnx.TensorProto.INT8 and list(tensor.dims) == [8, 8, 3, 3]
     ]
-    sparse = [
-        bool(((np.moveaxis(one, 1, -1).reshape(-1, 4) != 0).sum(1) <= 2).all())
-        for one in weights
-        if one.shape[1] % 4 == 0
-    ]
-    assert len(sparse) == 8
-    assert all(sparse)
+    groups = np.moveaxis(weight, 1, -1).reshape(-1, 4)
+    assert int((groups != 0).sum(1).max()) == 2
 
 
 def test_a_recipe_may_write_the_pattern_without_quotes(tmp_path: Path) -> None:
@@ -286,7 +274,7 @@ def test_nan_in_calibration_data_is_found(method: str) -> None:
     ids=["movement", "rigl"],
 )
 def test_a_function_that_trains_is_not_enough_where_masks_move(keys: dict[str, Any]) -> None:
-    workload = replace(mlp_digits.workload(), training=None, finetune=lambda model, epochs: None)
+    workload = replace(mlp_digits.workload(), training=None, finetune=lambda *_: None)
     with pytest.raises(WorkloadError, match="has no training, which"):
         apply(workload, **keys)
 
