@@ -277,7 +277,8 @@ class Builder:
             half: half precision that the float operators shall compute in.
             suffix: added to the precision, to tell variants apart.
         """
-        precision = "-".join(filter(None, (self._source.label, compressor.precision, half, suffix)))
+        parts = [self._source.label, compressor.precision, half, suffix]
+        precision = "-".join(dict.fromkeys(filter(None, parts)))
         self._progress.stage(f"Compress for {target.runtime}")
         path = self._work / f"{target.runtime}-{precision}.onnx"
         if not compressor.build(

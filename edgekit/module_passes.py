@@ -56,7 +56,10 @@ def run_module_passes(
                 labels += [step.label] if step.label else []
     finally:
         torch.random.set_rng_state(state)
-    return Changed(changed, "-".join(dict.fromkeys(labels)), learned, tuple(records))
+    label = "-".join(dict.fromkeys(labels))
+    if not (label or learned):
+        label = "tuned"  # what changed the weights alone still needs a name of its own
+    return Changed(changed, label, learned, tuple(records))
 
 
 def _record(report: PassReport, before: Workload, after: Workload, seconds: float) -> PassRecord:

@@ -24,14 +24,17 @@ __all__ = ["GATES", "Reference", "gate", "verify_artifact", "verify_bundle"]
 #: artifact. fp32 differs from PyTorch by the order of its sums only. A quantized artifact is judged
 #: by the workload's metric; this gate catches one that is plainly broken.
 GATES: Mapping[str, float] = MappingProxyType(
-    {"palette": 3.0, "int4": 3.0, "int8": 6.0, "bf16": 20.0, "fp16": 35.0, "fp32": 60.0}
+    {"int4": 3.0, "int8": 6.0, "bf16": 20.0, "fp16": 35.0, "fp32": 60.0}
 )
 
 
 def gate(precision: str) -> float:
-    """The gate of an artifact: that of the lowest precision in its label (``int8-bf16-mixed``)."""
+    """The gate of an artifact: that of the lowest precision in its label (``int8-bf16-mixed``).
+
+    A label without a precision (``palette``) is that of float weights.
+    """
     parts = precision.split("-")
-    return next(least for name, least in GATES.items() if name in parts)
+    return next((least for name, least in GATES.items() if name in parts), GATES["fp32"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from edgekit.compress.prune.groups import Group, Groups
 from edgekit.compress.prune.surgery import keep
 from edgekit.spec import Array
 
-__all__ = ["Plan", "channels_of", "make_plan", "unit_costs"]
+__all__ = ["Plan", "channels_of", "make_plan", "share_left", "unit_costs"]
 
 #: Bisections of the threshold: enough to settle one unit in four thousand.
 _BISECTIONS = 12
@@ -71,8 +71,6 @@ def make_plan(
         least: the least share of its units that a group keeps.
     """
     choose = _by_rank if scope == "global" else _by_share
-    measure = _MEASURES.get(of)
-    whole = measure(model, inputs) if measure else 0
 
     def attempt(level: float) -> Plan:
         counts = choose(groups, scores, level, least)
@@ -81,11 +79,7 @@ def make_plan(
             for group, wanted in zip(groups, counts, strict=True)
             if (count := _rounded(group, wanted, multiple)) < group.size
         }
-        if measure is None:
-            return Plan(kept, _channels_left(groups, kept))
-        smaller = copy.deepcopy(model)
-        keep(smaller, found, kept)
-        return Plan(kept, measure(smaller, inputs) / whole)
+        return Plan(kept, share_left(model, inputs, found, kept, of))
 
     return _bisect(attempt, share)
 
@@ -134,9 +128,21 @@ def _highest(scores: Array, count: int) -> Array:
     return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
-def _channels_left(groups: Sequence[Group], kept: Mapping[str, list[int]]) -> float:
-    left = [len(kept[g.name]) / g.size if g.name in kept else 1.0 for g in groups]
-    return float(np.mean(left)) if left else 1.0
+def share_left(
+    model: nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    found: Groups,
+    kept: Mapping[str, list[int]],
+    of: str,
+) -> float:
+    """The share of the model's ``of`` that is left with these units, 0 to 1."""
+    if of == "channels":
+        return float(np.mean([len(kept.get(g.name, range(g.size))) / g.size for g in found]))
+    smaller = copy.deepcopy(model)
+    keep(smaller, found, kept)
+    if of == "parameters":
+        return count_parameters(smaller) / count_parameters(model)
+    return count_macs(smaller, inputs) / count_macs(model, inputs)
 
 
 def unit_costs(
@@ -167,9 +173,3 @@ def unit_costs(
         return total
 
     return {group.name: cost(group) for group in groups}
-
-
-_MEASURES: Mapping[str, Callable[[nn.Module, Mapping[str, torch.Tensor]], int]] = {
-    "macs": count_macs,
-    "parameters": lambda model, _: count_parameters(model),
-}

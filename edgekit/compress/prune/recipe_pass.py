@@ -43,7 +43,7 @@ class StructuredPruning(ModulePass):
     importance: Literal["l1", "l2", "norm-scale", "taylor", "obd", "wanda", "random"] = "l2"
     scope: Literal["global", "layer"] = "global"
     multiple: int | Literal["measured"] = "measured"
-    least: float = Field(default=0.125, gt=0.0, le=1.0)
+    least: float = Field(default=0.25, gt=0.0, le=1.0)
     steps: int = Field(default=1, ge=1)
     between: FineTune | None = None
     finetune: FineTune | None = None

@@ -16,7 +16,7 @@ from edgekit.compress.modules import copied, example_tensors
 from edgekit.compress.prune.find import find_groups
 from edgekit.compress.prune.groups import Group, Groups
 from edgekit.compress.prune.importance import score_units
-from edgekit.compress.prune.plan import Plan, channels_of, make_plan, unit_costs
+from edgekit.compress.prune.plan import Plan, channels_of, make_plan, share_left, unit_costs
 from edgekit.compress.prune.surgery import keep
 from edgekit.compress.prune.width import liked_multiple
 from edgekit.compress.train.loop import finetune
@@ -48,11 +48,10 @@ def prune(workload: Workload, settings: StructuredPruning, context: ModuleContex
     whole = {group.name: group for group in run.allowed(found)}
     multiple, details = run.multiple(model)
     plan = run.plan(model, found, list(whole.values()), settings.keep, multiple)
-    left, undone = run.leave_what_does_not_pay(model, found, plan)
-    pruned, reached = run.in_steps(model, found, left, multiple)
+    left, share, undone = run.leave_what_does_not_pay(model, found, plan)
+    pruned, reached = run.in_steps(model, found, left, share, multiple)
     changes = [*_changes(whole, pruned), *undone]
-    if left:
-        details.append(f"{reached:.0%} of the {settings.of} are left, {settings.keep:.0%} wanted")
+    details.append(f"{reached:.0%} of the {settings.of} are left, {settings.keep:.0%} wanted")
     return Trained(
         model.eval(),
         PassReport(
@@ -142,15 +141,16 @@ class _Run:
 
     def leave_what_does_not_pay(
         self, model: nn.Module, groups: Groups, plan: Plan
-    ) -> tuple[list[str], list[Change]]:
-        """Names of the groups to prune, and those that stay whole as they do not gain time.
+    ) -> tuple[list[str], float, list[Change]]:
+        """Names of the groups to prune, the share that is then left, and those that stay whole.
 
-        Groups of the same shape are judged together, with all others pruned.
+        Groups of the same shape are judged together, with all others pruned. The others do not make
+        up for those that stay: what was planned for them is what they are thought to bear.
         """
         names = list(plan.kept)
         clock = self._context.clock
         if clock is None or not self._settings.measured:
-            return names, []
+            return names, plan.reached, []
         everything = self._pruned(model, groups, plan, names)
         undone = []
         for alike in _alike(groups, plan):
@@ -173,7 +173,8 @@ class _Run:
                 )
                 for group in alike
             ]
-        return names, undone
+        kept = {name: plan.kept[name] for name in names}
+        return names, share_left(model, self._inputs, groups, kept, self._settings.of), undone
 
     def _pruned(
         self, model: nn.Module, groups: Groups, plan: Plan, names: Sequence[str]
@@ -183,14 +184,19 @@ class _Run:
         return replace(self._workload, model=smaller)
 
     def in_steps(
-        self, model: nn.Module, found: Groups, names: Sequence[str], multiple: int
+        self,
+        model: nn.Module,
+        found: Groups,
+        names: Sequence[str],
+        target: float,
+        multiple: int,
     ) -> tuple[dict[str, int], float]:
         """Prune in place; returns the units that each group kept, and what is left of the whole."""
         settings = self._settings
         kept: dict[str, int] = {}
         left = 1.0
         for step in range(1, settings.steps + 1 if names else 1):
-            share = settings.keep ** (step / settings.steps)
+            share = target ** (step / settings.steps)
             self._context.progress.update(f"step {step} of {settings.steps}")
             if step > 1:
                 found = find_groups(model, self._inputs)

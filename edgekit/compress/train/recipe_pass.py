@@ -26,7 +26,6 @@ class Distillation(FineTune, ModulePass):
             smaller variant that the workload offers.
     """
 
-    precision: ClassVar[str | None] = "distilled"
     undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["distill"]
@@ -50,6 +49,11 @@ class Distillation(FineTune, ModulePass):
             model, PassReport(self.type, tensors, len(list(model.parameters())), details)
         )
 
+    @property
+    def label(self) -> str | None:
+        """What artifacts are called: nothing of their own, where the architecture stays."""
+        return "distilled" if self.student == "smaller" else None
+
     def _student(self, workload: Workload) -> Workload:
         if self.student == "same":
             return workload
@@ -68,8 +72,6 @@ class BatchNormRecalibration(ModulePass):
     Attributes:
         samples: calibrate on at least this many, if there are as many.
     """
-
-    precision: ClassVar[str | None] = "recalibrated"
 
     type: Literal["recalibrate"]
     samples: int = Field(default=1024, gt=0)
