@@ -150,9 +150,7 @@ def _smaller(workload: Workload, method: str = "activation-svd", **rank: float) 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("method", ["svd", "activation-svd"])
-def test_heads_of_low_rank_are_cut_without_a_loss(
-    method: str, bias: bool, x: torch.Tensor
-) -> None:
+def test_heads_of_low_rank_are_cut_without_a_loss(method: str, bias: bool, x: torch.Tensor) -> None:
     torch.manual_seed(0)
     workload = _workload(_Attention(bias=bias, rank=2), x)
     done = _smaller(workload, method, energy=0.999999).apply(workload, ModuleContext())
