@@ -38,8 +38,7 @@ class _Attention(nn.Module):
         with torch.no_grad():  # heads of low rank, bias and all
             for layer in (self.q_proj, self.v_proj):
                 for parameter in layer.parameters():
-                    parameter *= 3
-                    parameter.unflatten(0, (_HEADS, _SIZE))[:, rank:] = 0
+                    parameter.mul_(3).unflatten(0, (_HEADS, _SIZE))[:, rank:] = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (self._split(layer(x)) for layer in (self.q_proj, self.k_proj, self.v_proj))

@@ -28,7 +28,7 @@ class _Known(Site):
         ]
 
     def replace(self, model: nn.Module, candidate: Candidate) -> None:
-        raise AssertionError
+        raise AssertionError(f"{candidate} of {self.name} is not to be put into {model}")
 
 
 def _ranks(sites: Sequence[Site], multiple: int = 16, **rule: float) -> list[int | None]:
