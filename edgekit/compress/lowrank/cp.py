@@ -62,7 +62,7 @@ def als(tensor: torch.Tensor, start: Factors, iterations: int = 500) -> Factors:
     Args:
         tensor: shape ``(outputs, inputs, places)``, float64.
         start: where to begin.
-        iterations: at most; it ends when the error falls by less than a millionth.
+        iterations: at most; it ends when the error falls by less than a hundred-thousandth.
 
     Returns:
         Factors whose columns have like norms in all three modes.
@@ -80,7 +80,7 @@ def als(tensor: torch.Tensor, start: Factors, iterations: int = 500) -> Factors:
             factors[mode] = torch.linalg.solve(system, wanted.T).T
         factors = _balanced(factors)
         previous, error = error, float((tensor - compose(_triple(factors))).norm()) / norm
-        if error < 1e-8 or previous - error < 1e-6 * error:
+        if error < 1e-8 or previous - error < 1e-5 * error:
             break
     return _triple(factors)
 

@@ -32,7 +32,7 @@ class RankRule(BaseModel):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if len(self.model_fields_set) != 1:
+        if len(self.model_dump(exclude_none=True)) != 1:
             raise ValueError("give exactly one of energy, ratio, loss and total_loss")
         return self
 

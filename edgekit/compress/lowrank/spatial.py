@@ -14,7 +14,7 @@ from torch import nn
 
 from edgekit.compress.lowrank.base import Candidate
 from edgekit.compress.lowrank.layers import Layer, LayerSite, conv_part
-from edgekit.compress.lowrank.svd import balanced, relative_errors
+from edgekit.compress.lowrank.svd import balanced, left_vectors, relative_errors
 from edgekit.compress.lowrank.weighting import Weighting
 
 __all__ = ["SpatialSite"]
@@ -29,9 +29,7 @@ class SpatialSite(LayerSite):
 
     @cached_property
     def _decomposed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        weighted = _matrix(self._weighting.apply(self.layer.weight))
-        left, values, _ = torch.linalg.svd(weighted, full_matrices=False)
-        return left, values
+        return left_vectors(_matrix(self._weighting.apply(self.layer.weight)))
 
     def candidates(self, multiple: int) -> Sequence[Candidate]:
         outputs, inputs, height, width = self.layer.weight.shape

@@ -65,7 +65,7 @@ def tucker2(
 
 
 def _basis(unfolded: torch.Tensor) -> torch.Tensor:
-    """Left singular vectors, the largest singular value first."""
+    """All left singular vectors, the largest singular value first."""
     vectors: torch.Tensor = torch.linalg.eigh(unfolded @ unfolded.T)[1]
     return vectors.flip(1)
 

@@ -145,6 +145,12 @@ def test_cp_error_never_rises_with_rank() -> None:
     assert errors[-1] < 0.3 * errors[0]
 
 
+def test_cp_gives_the_same_bits_again() -> None:
+    tensor = _random(3, 8, 6, 9)
+    first, second = (canonical.compose(canonical.cp(tensor, 4)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
 @given(st.integers(2, 8), _SEEDS)
 @settings(max_examples=40)
 def test_joint_maps_of_full_rank_keep_the_inner_product(size: int, seed: int) -> None:

@@ -28,7 +28,7 @@ class _Known(Site):
         ]
 
     def replace(self, model: nn.Module, candidate: Candidate) -> None:
-        raise AssertionError
+        raise AssertionError(f"{candidate} of {self.name} is not to be put into {model}")
 
 
 def _ranks(sites: Sequence[Site], multiple: int = 16, **rule: float) -> list[int | None]:
@@ -83,8 +83,8 @@ def test_reason_says_why_a_site_is_left_alone() -> None:
     assert chosen["easy"][1] == "relative error 0.1, MACs 16"
 
 
-@pytest.mark.parametrize("keys", [{}, {"energy": 0.9, "loss": 0.1}])
-def test_a_rule_is_exactly_one_key(keys: dict[str, float]) -> None:
+@pytest.mark.parametrize("keys", [{}, {"energy": None}, {"energy": 0.9, "loss": 0.1}])
+def test_a_rule_is_exactly_one_key(keys: dict[str, float | None]) -> None:
     with pytest.raises(ValidationError, match="exactly one of energy, ratio, loss"):
         RankRule(**keys)
 
