@@ -60,18 +60,25 @@ class Operation:
         name: which one.
         shapes: of its results.
         sizes: those that depend on groups, by result and dimension.
+        wild: dimensions of its results that fit any width.
     """
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
     sizes: Mapping[tuple[int, int], SizeUse]
+    wild: frozenset[tuple[int, int]]
 
-    def expected(self, kept: Sequence[Index | None]) -> list[tuple[int, ...]]:
-        """The shapes of its results when of each group only ``kept`` units stay."""
-        shapes = [list(shape) for shape in self.shapes]
-        for (place, dim), use in self.sizes.items():
-            shapes[place][dim] = use.left(kept)
-        return [tuple(shape) for shape in shapes]
+    def fits(self, shapes: Sequence[tuple[int, ...]], kept: Sequence[Index | None]) -> bool:
+        """Whether its results have the right shapes when of each group only ``kept`` stay."""
+        if [len(shape) for shape in shapes] != [len(shape) for shape in self.shapes]:
+            return False
+        for place, (before, after) in enumerate(zip(self.shapes, shapes, strict=True)):
+            for dim, (old, new) in enumerate(zip(before, after, strict=True)):
+                use = self.sizes.get((place, dim))
+                wanted = old if use is None else use.left(kept)
+                if new != wanted and (place, dim) not in self.wild:
+                    return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,9 @@ def analyse(model: nn.Module, program: ExportedProgram) -> Analysis:
         for layer in walk.value(node).layers:
             walk.labels.freeze(layer.labels, f"output {place} of the model depends on it")
     _make_rectangular(walk)
-    collector = _Collector(walk, axes)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    vectors = frozenset(name for name, tensor in tensors if tensor.ndim == 1)
+    collector = _Collector(walk, axes, vectors)
     groups = collector.groups()
     return Analysis(groups, tuple(collector.operations()))
 
@@ -206,6 +215,7 @@ class _Collector:
 
     walk: Walk
     axes: dict[Axis, Index]
+    vectors: frozenset[str]
     _unit: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def groups(self) -> Groups:
@@ -256,9 +266,10 @@ class _Collector:
         return Group(label, len(ordered), tuple(members))
 
     def _role(self, axis: Axis) -> Role:
-        vector = (axis[0], 1) not in self.axes
         role = self.walk.roles.get(axis, "scale")
-        return "scale" if vector or role == "scale" else "out" if role == "out" else "in"
+        if axis[0] in self.vectors or role == "scale":
+            return "scale"
+        return "out" if role == "out" else "in"
 
     def _fixed(self) -> dict[str, str]:
         """Why the channels that a module makes cannot be removed, where none can."""
@@ -288,11 +299,13 @@ class _Collector:
         for node, result in self.walk.values.items():
             if node.op != "call_function":
                 continue
-            sizes = {}
+            sizes, wild = {}, set[tuple[int, int]]()
             for place, value in enumerate(result if isinstance(result, list) else [result]):
+                wild.update((place, dim) for dim in value.wild)
                 for layer in self.walk.labels.settle(value.layers):
                     (dim,) = layer.support
                     use = self._use(module_of(node), layer.labels.reshape(-1))
                     if use is not None:
                         sizes[place, dim] = use
-            yield Operation(str(node.target), tuple(shapes_of(node)), sizes)
+            shapes = tuple(shapes_of(node))
+            yield Operation(str(node.target), shapes, sizes, frozenset(wild))

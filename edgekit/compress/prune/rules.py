@@ -46,7 +46,6 @@ class Walk:
         weights: nodes that are computed from parameters and constants alone.
         roles: what each axis of a parameter turned out to be for.
         sizes: sizes that modules' code may hold.
-        unknown: operations without a rule, by module.
         module: the module whose code runs the operation at hand.
     """
 
@@ -55,7 +54,6 @@ class Walk:
     weights: set[fx.Node] = field(default_factory=set)
     roles: dict[Axis, str] = field(default_factory=dict)
     sizes: list[Size] = field(default_factory=list)
-    unknown: dict[str, str] = field(default_factory=dict)
     module: str = ""
 
     def value(self, argument: Any) -> Value:
@@ -537,9 +535,21 @@ def spatial(walk: Walk, node: fx.Node) -> Result:
     return _like(walk, node, range(rank - count, rank))
 
 
-def shuffle(walk: Walk, node: fx.Node) -> Result:
-    """Pixel shuffle: a move of entries."""
-    return moving(walk, node)
+def striding(walk: Walk, node: fx.Node) -> Result:
+    """``as_strided``, where it is a view of all entries in order."""
+    shape, size = shape_of(node), 1
+    strides: Any = node.args[2]
+    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if length > 1 and stride != size:
+            return unknown(walk, node)
+        size *= length
+    same = size == np.prod(walk.value(node.args[0]).shape, dtype=np.int64)
+    return viewing(walk, node) if same else unknown(walk, node)
+
+
+def checking(walk: Walk, node: fx.Node) -> Result:
+    """Assertions, which compute nothing."""
+    return Value(())
 
 
 def unknown(walk: Walk, node: fx.Node) -> Result:
@@ -596,6 +606,8 @@ _BY_RULE: dict[Rule, str] = {
     "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d upsample_nearest1d "
     "upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d "
     "reflection_pad1d reflection_pad2d replication_pad2d",
+    striding: "as_strided",
+    checking: "_assert_tensor_metadata _assert_async _assert_scalar sym_constrain_range_for_size",
 }
 #: The rule of each operation by its name without overload.
 RULES: dict[str, Rule] = {name: rule for rule, names in _BY_RULE.items() for name in names.split()}
