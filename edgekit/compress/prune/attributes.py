@@ -94,7 +94,7 @@ _TORCH: tuple[tuple[type[nn.Module], Callable[[Any], dict[str, Any]]], ...] = (
     (nn.MultiheadAttention, _attention),
 )
 #: Numbers of torch's own modules that do not follow from the shapes of their parameters.
-_TORCH_NUMBERS = frozenset({"groups", "num_groups", "num_heads"})
+_TORCH_NUMBERS = frozenset({"d_model", "groups", "num_groups", "num_heads"})
 
 
 def mend_torch_modules(model: nn.Module, undo: Undo) -> None:

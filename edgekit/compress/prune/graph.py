@@ -27,6 +27,14 @@ from edgekit.exporters.torch_onnx import quiet
 __all__ = ["Analysis", "Operation", "analyse", "called", "module_of", "trace"]
 
 
+#: Operations that stay as they are: what they are decomposed to differs from machine to machine.
+_WHOLE = (
+    torch.ops.aten.scaled_dot_product_attention.default,
+    torch.ops.aten.lstm.input,
+    torch.ops.aten.gru.input,
+)
+
+
 def trace(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> ExportedProgram:
     """The module's graph of core ATen operations in eval mode, with static shapes.
 
@@ -39,8 +47,8 @@ def trace(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> ExportedProgr
         with quiet(), torch.no_grad():
             program = torch.export.export(model, tuple(inputs.values()), strict=False)
             table = torch.export.default_decompositions()
-            # Attention as a whole: what it is decomposed to differs from machine to machine.
-            table.pop(torch.ops.aten.scaled_dot_product_attention.default)
+            for operation in _WHOLE:
+                table.pop(operation, None)
             return program.run_decompositions(table)
     except Exception as error:  # torch.export raises many unrelated types
         raise CompressError(
@@ -103,6 +111,7 @@ def analyse(model: nn.Module, program: ExportedProgram) -> Analysis:
     for place, node in enumerate(_outputs(program)):
         for layer in walk.value(node).layers:
             walk.labels.freeze(layer.labels, f"output {place} of the model depends on it")
+    _couple_heads(model, walk, axes)
     _make_rectangular(walk)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     vectors = frozenset(name for name, tensor in tensors if tensor.ndim == 1)
@@ -191,6 +200,20 @@ def _rule(target: Any, name: str) -> Any:
 def _outputs(program: ExportedProgram) -> list[fx.Node]:
     (output,) = (node for node in program.graph.nodes if node.op == "output")
     return [one for one in output.args[0] if isinstance(one, fx.Node)]
+
+
+def _couple_heads(model: nn.Module, walk: Walk, axes: Mapping[Axis, Index]) -> None:
+    """Unite heads of torch's own attention with blocks of its embedding.
+
+    Its code computes the size of a head from the two: ``embed_dim // num_heads``.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            weight = "q_proj_weight" if module.in_proj_weight is None else "in_proj_weight"
+            rows = axes.get((f"{name}.{weight}".lstrip("."), 0))
+            columns = axes.get((f"{name}.{weight}".lstrip("."), 1))
+            if rows is not None and columns is not None:
+                walk.labels.unite(rows[: len(columns)], columns)
 
 
 def _make_rectangular(walk: Walk) -> None:

@@ -330,7 +330,7 @@ def _shared(walk: Walk, values: list[Value], dim: int) -> list[Value]:
 
 
 def splitting(walk: Walk, node: fx.Node) -> Result:
-    """Split, chunk, unbind: several moves."""
+    """Split, chunk, unbind: several moves; parts of one size stay of one size."""
     operand = walk.value(node.args[0])
     results: list[Value] = []
     target: Any = node.target
@@ -341,8 +341,13 @@ def splitting(walk: Walk, node: fx.Node) -> Result:
             result: torch.Tensor = parts[place]
             return result
 
-        results.append(_noted(walk, node, move(walk.labels, operand, run, shape)))
-    return results
+        results.append(move(walk.labels, operand, run, shape))
+    if _name(node) != "unbind" and len(set(shapes_of(node))) == 1:
+        for part in results[1:]:  # chunk(n) gives parts of one size, whatever that is
+            for left, right in zip(results[0].layers, part.layers, strict=False):
+                if left.labels.shape == right.labels.shape:
+                    walk.labels.unite(left.labels, right.labels)
+    return [_noted(walk, node, part) for part in results]
 
 
 def getitem(walk: Walk, node: fx.Node) -> Result:
@@ -444,7 +449,54 @@ def attention(walk: Walk, node: fx.Node) -> Result:
     result = _matrices(walk, scores, value)
     if not _several(node):
         return result
-    return [result, *(Value(shape) for shape in shapes_of(node)[1:])]
+    return [result, *map(_aside, shapes_of(node)[1:])]
+
+
+def recurrent(walk: Walk, node: fx.Node) -> Result:
+    """LSTM and GRU: all layers and directions have one hidden size, and so one set of units."""
+    states, weights = node.args[1], node.args[2]
+    assert isinstance(weights, Sequence)
+    gates = 4 if _name(node) == "lstm" else 3
+    biases, count, both = bool(node.args[3]), int(node.args[4]), bool(node.args[7])  # type: ignore[arg-type]
+    each = 4 if biases else 2
+    directions = 2 if both else 1
+    known = [walk.value(one) for one in weights]
+    hidden = known[1].shape[1]
+    state = Value((hidden,), wild=frozenset({0}))
+    for initial in states if isinstance(states, Sequence) else [states]:
+        given = walk.labels.fixed(walk.value(initial), [0, 1])
+        state = join(walk.labels, state, reduce(walk.labels, given, [0, 1]))
+    current = walk.value(node.args[0])
+    lead = current.shape[:-1]
+    for layer in range(count):
+        for direction in range(directions):
+            start = (layer * directions + direction) * each
+            into, within, *shifts = known[start : start + each]
+            gated = _per_gate(walk, into, gates)
+            wide = _reshaped(walk, current, (*lead, 1, current.shape[-1]))
+            made = reduce(walk.labels, walk.product(wide, gated, [-1]), range(len(lead)))
+            state = join(walk.labels, state, made)
+            row = _reshaped(walk, state, (1, hidden))
+            again = walk.product(row, _per_gate(walk, within, gates), [-1])
+            state = join(walk.labels, state, again)
+            for shift in shifts:
+                vector = _reshaped(walk, shift, (*shift.shape, 1))
+                vector = _reshaped(walk, _per_gate(walk, vector, gates), (hidden,))
+                state = walk.consumed(join(walk.labels, state, vector), "scale")
+        width = directions * hidden
+        twice = move(walk.labels, state, lambda t: t.repeat(directions), (width,))
+        twice = _reshaped(walk, twice, (*(1,) * len(lead), width))
+        current = replace(twice, shape=(*lead, width))
+    last = _reshaped(walk, state, (1, 1, hidden))
+    walk.note_sizes(state)
+    return [current, *(replace(last, shape=shape) for shape in shapes_of(node)[1:])]
+
+
+def _per_gate(walk: Walk, weight: Value, gates: int) -> Value:
+    """A weight ``(gates * hidden, inputs)`` as ``(hidden, inputs)``: gates lose equally."""
+    rows, inputs = weight.shape
+    apart = _reshaped(walk, weight, (gates, rows // gates, inputs))
+    return reduce(walk.labels, walk.labels.fixed(apart, [0]), [0])
 
 
 def convolution(walk: Walk, node: fx.Node) -> Result:
@@ -495,10 +547,15 @@ def _scaled(walk: Walk, value: Value, vectors: Sequence[Any], dim: int) -> Value
     return walk.consumed(value, "scale")
 
 
+def _aside(shape: tuple[int, ...]) -> Value:
+    """A further result that only a backward pass would use."""
+    return Value(shape, wild=frozenset(range(len(shape))))
+
+
 def batch_norm(walk: Walk, node: fx.Node) -> Result:
     """Batch norm in eval mode: weight, bias and running statistics go with the channels."""
     result = _scaled(walk, walk.value(node.args[0]), node.args[1:5], 1)
-    return [result, *(Value(shape) for shape in shapes_of(node)[1:])]
+    return [result, *map(_aside, shapes_of(node)[1:])]
 
 
 def layer_norm(walk: Walk, node: fx.Node) -> Result:
@@ -507,7 +564,7 @@ def layer_norm(walk: Walk, node: fx.Node) -> Result:
     assert isinstance(normalized, Sequence)
     result = _scaled(walk, value, node.args[2:4], len(value.shape) - len(normalized))
     walk.note_sizes(reduce(walk.labels, result, range(len(value.shape) - len(normalized))))
-    return [result, *(Value(shape) for shape in shapes_of(node)[1:])]
+    return [result, *map(_aside, shapes_of(node)[1:])]
 
 
 def group_norm(walk: Walk, node: fx.Node) -> Result:
@@ -522,7 +579,7 @@ def group_norm(walk: Walk, node: fx.Node) -> Result:
         walk.note_sizes(grouped)
     value = _reshaped(walk, grouped, value.shape)
     result = _scaled(walk, value, node.args[1:3], 1)
-    return [result, *(Value(shape) for shape in shapes_of(node)[1:])]
+    return [result, *map(_aside, shapes_of(node)[1:])]
 
 
 def spatial(walk: Walk, node: fx.Node) -> Result:
@@ -598,6 +655,7 @@ _BY_RULE: dict[Rule, str] = {
     addmm: "addmm",
     attention: "_scaled_dot_product_flash_attention_for_cpu scaled_dot_product_attention "
     "_scaled_dot_product_efficient_attention _scaled_dot_product_attention_math",
+    recurrent: "lstm gru",
     convolution: "convolution",
     batch_norm: "_native_batch_norm_legit_no_training",
     layer_norm: "native_layer_norm",
