@@ -24,7 +24,7 @@ from edgekit.compress.prune.rules import RULES, Walk, getitem, pointwise, shapes
 from edgekit.errors import CompressError
 from edgekit.exporters.torch_onnx import quiet
 
-__all__ = ["Analysis", "Operation", "analyse", "called", "module_of", "trace"]
+__all__ = ["Analysis", "Operation", "analyse", "called", "constants_of", "module_of", "trace"]
 
 
 #: Operations that stay as they are: what they are decomposed to differs from machine to machine.
@@ -69,12 +69,14 @@ class Operation:
         shapes: of its results.
         sizes: those that depend on groups, by result and dimension.
         wild: dimensions of its results that fit any width.
+        constants: the numbers that it computes with, other than sizes.
     """
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
     sizes: Mapping[tuple[int, int], SizeUse]
     wild: frozenset[tuple[int, int]]
+    constants: tuple[float, ...]
 
     def fits(self, shapes: Sequence[tuple[int, ...]], kept: Sequence[Index | None]) -> bool:
         """Whether its results have the right shapes when of each group only ``kept`` stay."""
@@ -123,6 +125,13 @@ def analyse(model: nn.Module, program: ExportedProgram) -> Analysis:
 def called(program: ExportedProgram) -> list[fx.Node]:
     """The operations of a graph."""
     return [node for node in program.graph.nodes if node.op == "call_function"]
+
+
+def constants_of(node: fx.Node) -> tuple[float, ...]:
+    """The numbers that an operation computes with entry by entry: no sizes, no axes."""
+    if torch.Tag.pointwise not in getattr(node.target, "tags", ()):
+        return ()
+    return tuple(float(one) for one in node.args if isinstance(one, int | float))
 
 
 def module_of(node: fx.Node) -> str:
@@ -331,4 +340,4 @@ class _Collector:
                     if use is not None:
                         sizes[place, dim] = use
             shapes = tuple(shapes_of(node))
-            yield Operation(str(node.target), shapes, sizes, frozenset(wild))
+            yield Operation(str(node.target), shapes, sizes, frozenset(wild), constants_of(node))
