@@ -226,7 +226,9 @@ class _Trial:
                 for chosen in product(*options) if len(places) > 1 else ():
                     yield dict(zip(places, chosen, strict=True))
 
-    def _candidates(self, holder: str, user: str | None, *, config: bool) -> dict[_Place, list[Edit]]:
+    def _candidates(
+        self, holder: str, user: str | None, *, config: bool
+    ) -> dict[_Place, list[Edit]]:
         """The numbers that ``holder`` has, with sizes in ``user``'s code (None: in the code of
         modules inside it) that they may stand for.
         """
@@ -270,19 +272,21 @@ class _Trial:
             def leave(_module: nn.Module, _given: Any, _result: Any) -> None:
                 inside.pop()
 
-            hooks += [
-                module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
-            ]
+            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
         try:
             with torch.no_grad():
                 shapes = _shapes(self.model(*self.inputs.values()))
         except _MISFITS as error:
-            return _Misfit((_FORWARD, len(entered) * 2 - len(inside)), (*entered, inside[-1]), str(error)[:200])
+            return _Misfit(
+                (_FORWARD, len(entered) * 2 - len(inside)), (*entered, inside[-1]), str(error)[:200]
+            )
         finally:
             for hook in hooks:
                 hook.remove()
         if shapes != self.shapes:
-            return _Misfit((_FORWARD, 2 * len(entered)), tuple(entered), f"it gives shapes {shapes}")
+            return _Misfit(
+                (_FORWARD, 2 * len(entered)), tuple(entered), f"it gives shapes {shapes}"
+            )
         return None
 
     def _compare(self, kept: Sequence[Index | None]) -> _Misfit | None:
