@@ -19,8 +19,8 @@ from edgekit.compress.prune.attributes import Undo, numbers
 from edgekit.compress.prune.graph import Analysis, analyse, called, constants_of, module_of, trace
 from edgekit.compress.prune.groups import Edit, Groups, SizeUse
 from edgekit.compress.prune.labels import Index
-from edgekit.compress.prune.rules import shapes_of
 from edgekit.compress.prune.surgery import shrink
+from edgekit.compress.prune.walk import shapes_of
 from edgekit.errors import CompressError
 
 __all__ = ["find_groups"]
@@ -192,7 +192,7 @@ class _Trial:
         }
         before = self._edits
         self._edits = dict(before)
-        for (holder, path), _ in before.items():
+        for holder, path in before:
             edit = chosen.get((type(self.model.get_submodule(holder)), path), _ABSENT)
             if edit is None:
                 self._edits[holder, path] = None
@@ -205,8 +205,11 @@ class _Trial:
         return after
 
     def _choices(self, modules: Sequence[str]) -> Iterator[dict[_Place, Edit | None]]:
-        """Other numbers to change, the likeliest first: the last module's own, its config's, those
-        of the modules around it, those of modules that ran just before."""
+        """Other numbers to change, the likeliest first.
+
+        These are the last module's own, those of the modules around it and of modules that ran
+        just before, then the same of their configs.
+        """
         last = modules[-1]
         parts = last.split(".")
         around = [".".join(parts[:count]) for count in range(len(parts))][::-1] if last else []

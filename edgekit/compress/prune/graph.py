@@ -20,7 +20,9 @@ from torch.export import ExportedProgram
 
 from edgekit.compress.prune.groups import Group, Groups, Member, Role, SizeUse
 from edgekit.compress.prune.labels import Axis, Index, Layer, Value
-from edgekit.compress.prune.rules import RULES, Walk, getitem, pointwise, shapes_of, unknown
+from edgekit.compress.prune.moves import getitem
+from edgekit.compress.prune.rules import RULES, pointwise
+from edgekit.compress.prune.walk import Walk, shapes_of, unknown
 from edgekit.errors import CompressError
 from edgekit.exporters.torch_onnx import quiet
 
@@ -48,8 +50,9 @@ def trace(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> ExportedProgr
             program = torch.export.export(model, tuple(inputs.values()), strict=False)
             table = torch.export.default_decompositions()
             for operation in _WHOLE:
-                table.pop(operation, None)
-            return program.run_decompositions(table)
+                table.pop(operation, None)  # type: ignore[no-untyped-call]
+            decomposed: ExportedProgram = program.run_decompositions(table)
+            return decomposed
     except Exception as error:  # torch.export raises many unrelated types
         raise CompressError(
             f"the model cannot be traced: {type(error).__name__}: {str(error)[:300]}",
@@ -143,7 +146,8 @@ def module_of(node: fx.Node) -> str:
 
 def _placeholders(model: nn.Module, program: ExportedProgram, walk: Walk) -> dict[Axis, Index]:
     """Give the placeholders their values; returns the labels of each axis of each parameter."""
-    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = {}
+    tensors |= dict(model.named_parameters(remove_duplicate=False))
     tensors |= dict(model.named_buffers(remove_duplicate=False))
     first: dict[int, str] = {}
     for name, tensor in tensors.items():
@@ -156,8 +160,8 @@ def _placeholders(model: nn.Module, program: ExportedProgram, walk: Walk) -> dic
         if node.op != "placeholder":
             continue
         shape = tuple(getattr(node.meta.get("val"), "shape", ()))
-        name = stored.get(node.name)
-        if name is not None or node.name in constants:
+        name = stored.get(node.name, "")
+        if name or node.name in constants:
             walk.weights.add(node)
         if name not in tensors or not _prunable(tensors[name], node):
             walk.values[node] = Value(shape)
@@ -263,10 +267,12 @@ class _Collector:
         fixed = self._fixed()
         groups: list[Group] = []
         names: Counter[str] = Counter()
-        for roots in alike.values():
-            group = self._group(roots, places, names, fixed)
+        for together in alike.values():
+            group = self._group(together, places, names, fixed)
             if group is not None:
-                for unit, root in enumerate(sorted(roots, key=lambda r: int(places[r][0][1][0]))):
+                for unit, root in enumerate(
+                    sorted(together, key=lambda r: int(places[r][0][1][0]))
+                ):
                     self._unit[root] = (len(groups), unit)
                 groups.append(group)
         return Groups(tuple(groups), fixed, tuple(self._sizes()))

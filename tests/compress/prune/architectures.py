@@ -182,23 +182,23 @@ def swin():
 
 @reg
 def clip():
-    t = dict(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        vocab_size=50,
-        max_position_embeddings=16,
-        eos_token_id=49,
-    )
-    v = dict(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        image_size=16,
-        patch_size=4,
-    )
+    t = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "vocab_size": 50,
+        "max_position_embeddings": 16,
+        "eos_token_id": 49,
+    }
+    v = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "image_size": 16,
+        "patch_size": 4,
+    }
     c = T.CLIPConfig(text_config=t, vision_config=v, projection_dim=16)
     return W(T.CLIPModel(c), lambda m, x, y: m(input_ids=x, pixel_values=y).logits_per_image), {
         "i": ids(),
@@ -381,8 +381,8 @@ class CatSplit(nn.Module):
         self.f = nn.Linear(5, 3)
 
     def forward(self, x):
-        l, r = self.c(torch.cat([self.a(x), self.b(x)], 1).relu()).relu().chunk(2, 1)
-        return self.f((self.d(l) + self.e(r)).relu().mean((2, 3)))
+        left, right = self.c(torch.cat([self.a(x), self.b(x)], 1).relu()).relu().chunk(2, 1)
+        return self.f((self.d(left) + self.e(right)).relu().mean((2, 3)))
 
 
 @reg
@@ -421,8 +421,8 @@ class Dense(nn.Module):
 
     def forward(self, x):
         x = self.i(x)
-        for l in (self.a, self.b, self.c):
-            x = torch.cat([x, l(x)], 1)
+        for layer in (self.a, self.b, self.c):
+            x = torch.cat([x, layer(x)], 1)
         return self.o(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
 
 
@@ -543,15 +543,15 @@ class QKV(nn.Module):
 
     def forward(self, x):
         x = self.i(x)
-        B, N, C = x.shape
+        b, n, _ = x.shape
         q, k, v = (
             self.qkv(x)
-            .reshape(B, N, 3, self.num_heads, self.head_dim)
+            .reshape(b, n, 3, self.num_heads, self.head_dim)
             .permute(2, 0, 3, 1, 4)
             .unbind(0)
         )
         a = (q @ k.transpose(-2, -1) * 0.5).softmax(-1)
-        return self.o((x + self.p((a @ v).transpose(1, 2).reshape(B, N, -1))).mean(1))
+        return self.o((x + self.p((a @ v).transpose(1, 2).reshape(b, n, -1))).mean(1))
 
 
 @reg

@@ -1,4 +1,4 @@
-"""Every architecture of this list shrinks by half, runs, trains, and exports to the same outputs."""
+"""Every architecture shrinks by half, runs, trains, and exports to the same outputs."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from edgekit.compress.prune import find_groups, keep
-from edgekit.exporters.torch_onnx import export_onnx
 from tests.compress.prune.architectures import MODELS
 
 
