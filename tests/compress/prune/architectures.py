@@ -63,8 +63,8 @@ class W(nn.Module):
         self.m = m
         self.f = f
 
-    def forward(self, *a):
-        return self.f(self.m, *a)
+    def forward(self, x, y=None):
+        return self.f(self.m, x) if y is None else self.f(self.m, x, y)
 
 
 @reg
