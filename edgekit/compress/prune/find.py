@@ -254,7 +254,7 @@ class _Trial:
         for place, group in enumerate(found):
             # Differently many in each, so that one group's size is not taken for another's.
             fewer = 1 + place % max(1, min(group.size // 2, 7))
-            kept.append(np.arange(group.size - fewer) if place in alive else None)
+            kept.append(np.arange(fewer, group.size) if place in alive else None)
         edits = tuple(edit for edit in self._edits.values() if edit is not None)
         shrink(self.model, replace(found, edits=edits), kept, undo)
         try:

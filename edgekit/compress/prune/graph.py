@@ -326,7 +326,7 @@ class _Collector:
     def _use(self, module: str, labels: Index) -> SizeUse | None:
         roots = self.walk.labels.live(labels)
         pairs = np.array([self._unit.get(int(root), (-1, -1)) for root in roots], dtype=np.int64)
-        if (pairs < 0).all():
+        if (pairs == pairs[0]).all():  # no unit of its own, or the inside of one, as a head's size
             return None
         return SizeUse(module, pairs[:, 0].copy(), pairs[:, 1].copy())
 

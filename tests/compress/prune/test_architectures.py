@@ -28,7 +28,7 @@ def test_half_of_every_group_can_go(name: str, tmp_path: Path) -> None:
     shapes = [one.shape for one in _outputs(model, inputs)]
     before = sum(one.numel() for one in model.parameters())
     groups = find_groups(model, inputs)
-    keep(model, groups, {one.name: range(0, one.size, 2) for one in groups})
+    keep(model, groups, {one.name: range(1, one.size, 2) for one in groups})
     after = sum(one.numel() for one in model.parameters())
     assert after < 0.9 * before
 
