@@ -65,8 +65,7 @@ def _embedding(module: Any) -> dict[str, Any]:
 def _recurrent(module: Any) -> dict[str, Any]:
     return {
         "input_size": module.weight_ih_l0.shape[1],
-        "hidden_size": module.weight_hh_l0.shape[0]
-        // {"LSTM": 4, "GRU": 3}.get(module.mode, 1),
+        "hidden_size": module.weight_hh_l0.shape[0] // {"LSTM": 4, "GRU": 3}.get(module.mode, 1),
     }
 
 
@@ -94,7 +93,7 @@ _TORCH: tuple[tuple[type[nn.Module], Callable[[Any], dict[str, Any]]], ...] = (
     (nn.MultiheadAttention, _attention),
 )
 #: Numbers of torch's own modules that do not follow from the shapes of their parameters.
-_TORCH_NUMBERS = frozenset({"groups", "num_groups", "num_heads"})
+_TORCH_NUMBERS = frozenset({"d_model", "groups", "num_groups", "num_heads"})
 
 
 def mend_torch_modules(model: nn.Module, undo: Undo) -> None:

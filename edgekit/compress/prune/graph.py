@@ -20,11 +20,21 @@ from torch.export import ExportedProgram
 
 from edgekit.compress.prune.groups import Group, Groups, Member, Role, SizeUse
 from edgekit.compress.prune.labels import Axis, Index, Layer, Value
-from edgekit.compress.prune.rules import RULES, Walk, getitem, pointwise, shapes_of, unknown
+from edgekit.compress.prune.moves import getitem
+from edgekit.compress.prune.rules import RULES, pointwise
+from edgekit.compress.prune.walk import Walk, shapes_of, unknown
 from edgekit.errors import CompressError
 from edgekit.exporters.torch_onnx import quiet
 
-__all__ = ["Analysis", "Operation", "analyse", "called", "module_of", "trace"]
+__all__ = ["Analysis", "Operation", "analyse", "called", "constants_of", "module_of", "trace"]
+
+
+#: Operations that stay as they are: what they are decomposed to differs from machine to machine.
+_WHOLE = (
+    torch.ops.aten.scaled_dot_product_attention.default,
+    torch.ops.aten.lstm.input,
+    torch.ops.aten.gru.input,
+)
 
 
 def trace(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> ExportedProgram:
@@ -39,9 +49,10 @@ def trace(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> ExportedProgr
         with quiet(), torch.no_grad():
             program = torch.export.export(model, tuple(inputs.values()), strict=False)
             table = torch.export.default_decompositions()
-            # Attention as a whole: what it is decomposed to differs from machine to machine.
-            table.pop(torch.ops.aten.scaled_dot_product_attention.default)
-            return program.run_decompositions(table)
+            for operation in _WHOLE:
+                table.pop(operation, None)  # type: ignore[no-untyped-call]
+            decomposed: ExportedProgram = program.run_decompositions(table)
+            return decomposed
     except Exception as error:  # torch.export raises many unrelated types
         raise CompressError(
             f"the model cannot be traced: {type(error).__name__}: {str(error)[:300]}",
@@ -60,18 +71,27 @@ class Operation:
         name: which one.
         shapes: of its results.
         sizes: those that depend on groups, by result and dimension.
+        wild: dimensions of its results that fit any width.
+        constants: the numbers that it computes with, other than sizes.
     """
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
     sizes: Mapping[tuple[int, int], SizeUse]
+    wild: frozenset[tuple[int, int]]
+    constants: tuple[float, ...]
 
-    def expected(self, kept: Sequence[Index | None]) -> list[tuple[int, ...]]:
-        """The shapes of its results when of each group only ``kept`` units stay."""
-        shapes = [list(shape) for shape in self.shapes]
-        for (place, dim), use in self.sizes.items():
-            shapes[place][dim] = use.left(kept)
-        return [tuple(shape) for shape in shapes]
+    def fits(self, shapes: Sequence[tuple[int, ...]], kept: Sequence[Index | None]) -> bool:
+        """Whether its results have the right shapes when of each group only ``kept`` stay."""
+        if [len(shape) for shape in shapes] != [len(shape) for shape in self.shapes]:
+            return False
+        for place, (before, after) in enumerate(zip(self.shapes, shapes, strict=True)):
+            for dim, (old, new) in enumerate(zip(before, after, strict=True)):
+                use = self.sizes.get((place, dim))
+                wanted = old if use is None else use.left(kept)
+                if new != wanted and (place, dim) not in self.wild:
+                    return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +116,11 @@ def analyse(model: nn.Module, program: ExportedProgram) -> Analysis:
     for place, node in enumerate(_outputs(program)):
         for layer in walk.value(node).layers:
             walk.labels.freeze(layer.labels, f"output {place} of the model depends on it")
+    _couple_heads(model, walk, axes)
     _make_rectangular(walk)
-    collector = _Collector(walk, axes)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    vectors = frozenset(name for name, tensor in tensors if tensor.ndim == 1)
+    collector = _Collector(walk, axes, vectors)
     groups = collector.groups()
     return Analysis(groups, tuple(collector.operations()))
 
@@ -105,6 +128,13 @@ def analyse(model: nn.Module, program: ExportedProgram) -> Analysis:
 def called(program: ExportedProgram) -> list[fx.Node]:
     """The operations of a graph."""
     return [node for node in program.graph.nodes if node.op == "call_function"]
+
+
+def constants_of(node: fx.Node) -> tuple[float, ...]:
+    """The numbers that an operation computes with entry by entry: no sizes, no axes."""
+    if torch.Tag.pointwise not in getattr(node.target, "tags", ()):
+        return ()
+    return tuple(float(one) for one in node.args if isinstance(one, int | float))
 
 
 def module_of(node: fx.Node) -> str:
@@ -116,7 +146,8 @@ def module_of(node: fx.Node) -> str:
 
 def _placeholders(model: nn.Module, program: ExportedProgram, walk: Walk) -> dict[Axis, Index]:
     """Give the placeholders their values; returns the labels of each axis of each parameter."""
-    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = {}
+    tensors |= dict(model.named_parameters(remove_duplicate=False))
     tensors |= dict(model.named_buffers(remove_duplicate=False))
     first: dict[int, str] = {}
     for name, tensor in tensors.items():
@@ -129,8 +160,8 @@ def _placeholders(model: nn.Module, program: ExportedProgram, walk: Walk) -> dic
         if node.op != "placeholder":
             continue
         shape = tuple(getattr(node.meta.get("val"), "shape", ()))
-        name = stored.get(node.name)
-        if name is not None or node.name in constants:
+        name = stored.get(node.name, "")
+        if name or node.name in constants:
             walk.weights.add(node)
         if name not in tensors or not _prunable(tensors[name], node):
             walk.values[node] = Value(shape)
@@ -184,6 +215,20 @@ def _outputs(program: ExportedProgram) -> list[fx.Node]:
     return [one for one in output.args[0] if isinstance(one, fx.Node)]
 
 
+def _couple_heads(model: nn.Module, walk: Walk, axes: Mapping[Axis, Index]) -> None:
+    """Unite heads of torch's own attention with blocks of its embedding.
+
+    Its code computes the size of a head from the two: ``embed_dim // num_heads``.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            weight = "q_proj_weight" if module.in_proj_weight is None else "in_proj_weight"
+            rows = axes.get((f"{name}.{weight}".lstrip("."), 0))
+            columns = axes.get((f"{name}.{weight}".lstrip("."), 1))
+            if rows is not None and columns is not None:
+                walk.labels.unite(rows[: len(columns)], columns)
+
+
 def _make_rectangular(walk: Walk) -> None:
     """Where units still lie across several dimensions, make them slices along the longest."""
     changed = True
@@ -194,9 +239,7 @@ def _make_rectangular(walk: Walk) -> None:
                 for layer in walk.labels.settle(value.layers):
                     if len(layer.support) > 1:
                         longest = max(sorted(layer.support), key=lambda d: layer.labels.shape[d])
-                        walk.labels.fixed(
-                            Value(value.shape, (layer,)), layer.support - {longest}
-                        )
+                        walk.labels.fixed(Value(value.shape, (layer,)), layer.support - {longest})
                         changed = True
 
 
@@ -206,6 +249,7 @@ class _Collector:
 
     walk: Walk
     axes: dict[Axis, Index]
+    vectors: frozenset[str]
     _unit: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def groups(self) -> Groups:
@@ -223,10 +267,12 @@ class _Collector:
         fixed = self._fixed()
         groups: list[Group] = []
         names: Counter[str] = Counter()
-        for roots in alike.values():
-            group = self._group(roots, places, names, fixed)
+        for together in alike.values():
+            group = self._group(together, places, names, fixed)
             if group is not None:
-                for unit, root in enumerate(sorted(roots, key=lambda r: int(places[r][0][1][0]))):
+                for unit, root in enumerate(
+                    sorted(together, key=lambda r: int(places[r][0][1][0]))
+                ):
                     self._unit[root] = (len(groups), unit)
                 groups.append(group)
         return Groups(tuple(groups), fixed, tuple(self._sizes()))
@@ -256,9 +302,10 @@ class _Collector:
         return Group(label, len(ordered), tuple(members))
 
     def _role(self, axis: Axis) -> Role:
-        vector = (axis[0], 1) not in self.axes
         role = self.walk.roles.get(axis, "scale")
-        return "scale" if vector or role == "scale" else "out" if role == "out" else "in"
+        if axis[0] in self.vectors or role == "scale":
+            return "scale"
+        return "out" if role == "out" else "in"
 
     def _fixed(self) -> dict[str, str]:
         """Why the channels that a module makes cannot be removed, where none can."""
@@ -279,7 +326,7 @@ class _Collector:
     def _use(self, module: str, labels: Index) -> SizeUse | None:
         roots = self.walk.labels.live(labels)
         pairs = np.array([self._unit.get(int(root), (-1, -1)) for root in roots], dtype=np.int64)
-        if (pairs < 0).all():
+        if (pairs == pairs[0]).all():  # no unit of its own, or the inside of one, as a head's size
             return None
         return SizeUse(module, pairs[:, 0].copy(), pairs[:, 1].copy())
 
@@ -288,11 +335,13 @@ class _Collector:
         for node, result in self.walk.values.items():
             if node.op != "call_function":
                 continue
-            sizes = {}
+            sizes, wild = {}, set[tuple[int, int]]()
             for place, value in enumerate(result if isinstance(result, list) else [result]):
+                wild.update((place, dim) for dim in value.wild)
                 for layer in self.walk.labels.settle(value.layers):
                     (dim,) = layer.support
                     use = self._use(module_of(node), layer.labels.reshape(-1))
                     if use is not None:
                         sizes[place, dim] = use
-            yield Operation(str(node.target), tuple(shapes_of(node)), sizes)
+            shapes = tuple(shapes_of(node))
+            yield Operation(str(node.target), shapes, sizes, frozenset(wild), constants_of(node))
