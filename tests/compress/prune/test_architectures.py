@@ -10,7 +10,8 @@ from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from edgekit.compress.prune import find_groups, keep
+from edgekit.compress.prune.find import find_groups
+from edgekit.compress.prune.surgery import keep
 from tests.compress.prune.architectures import MODELS
 
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgekit.compress.prune import find_groups, keep
+from edgekit.compress.prune.find import find_groups
+from edgekit.compress.prune.surgery import keep
 from edgekit.errors import CompressError
 
 

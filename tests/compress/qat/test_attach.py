@@ -11,13 +11,9 @@ import torch
 from edgekit.calibration import MinMaxObserver, Range
 from torch import nn
 
-from edgekit.compress.qat import (
-    InputFakeQuant,
-    LearnedLayer,
-    attach,
-    observe,
-    shared_inputs,
-)
+from edgekit.compress.qat.attach import LearnedLayer, attach
+from edgekit.compress.qat.fake_quant import InputFakeQuant
+from edgekit.compress.qat.observe import observe, shared_inputs
 from edgekit.compress.quantize.arithmetic import asymmetric_uint8
 from edgekit.errors import CalibrationError, WorkloadError
 from edgekit.spec import Feeds

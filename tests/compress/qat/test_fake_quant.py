@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgekit.compress.qat import InputFakeQuant, WeightFakeQuant
-from edgekit.compress.qat.fake_quant import fake_quantize
+from edgekit.compress.qat.fake_quant import InputFakeQuant, WeightFakeQuant, fake_quantize
 from edgekit.compress.quantize.arithmetic import (
     AffineParameters,
     asymmetric_uint8,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.qat import fold_batch_norm
+from edgekit.compress.qat.fold import fold_batch_norm
 
 
 def _with_statistics(model: nn.Module, *shape: int) -> nn.Module:

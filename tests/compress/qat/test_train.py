@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from edgekit.compress.base import ModuleContext
-from edgekit.compress.qat import LearnedLayer, attach, observe, train_quantized
+from edgekit.compress.qat.attach import LearnedLayer, attach
+from edgekit.compress.qat.observe import observe
+from edgekit.compress.qat.train import train_quantized
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import CalibrationError, WorkloadError

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgekit.compress.base import ModuleContext
 from edgekit.compress.modules import copied
-from edgekit.compress.qat import train_quantized
+from edgekit.compress.qat.train import train_quantized
 from edgekit.compress.sparse.zeros import hold_zeros, zero_share
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import FineTune
