@@ -65,8 +65,7 @@ def _embedding(module: Any) -> dict[str, Any]:
 def _recurrent(module: Any) -> dict[str, Any]:
     return {
         "input_size": module.weight_ih_l0.shape[1],
-        "hidden_size": module.weight_hh_l0.shape[0]
-        // {"LSTM": 4, "GRU": 3}.get(module.mode, 1),
+        "hidden_size": module.weight_hh_l0.shape[0] // {"LSTM": 4, "GRU": 3}.get(module.mode, 1),
     }
 
 

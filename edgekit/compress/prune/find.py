@@ -160,7 +160,9 @@ class _Trial:
         before = list(dict.fromkeys(reversed(modules[:-1])))[:_LOOK_BACK]
         for config in (False, True):
             for holder, user in [
-                (last, last), *((one, last) for one in around), *((one, one) for one in before),
+                (last, last),
+                *((one, last) for one in around),
+                *((one, one) for one in before),
             ]:
                 places = self._candidates(holder, user, config=config)
                 options = [[*candidates, None] for candidates in places.values()]
@@ -205,14 +207,14 @@ class _Trial:
             def leave(_module: nn.Module, _given: Any, _result: Any) -> None:
                 inside.pop()
 
-            hooks += [
-                module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
-            ]
+            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
         try:
             with torch.no_grad():
                 self.model(*self.inputs.values())
         except _MISFITS as error:
-            return _Misfit((0, len(entered) * 2 - len(inside)), (*entered, inside[-1]), str(error)[:200])
+            return _Misfit(
+                (0, len(entered) * 2 - len(inside)), (*entered, inside[-1]), str(error)[:200]
+            )
         finally:
             for hook in hooks:
                 hook.remove()

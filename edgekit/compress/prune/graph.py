@@ -194,9 +194,7 @@ def _make_rectangular(walk: Walk) -> None:
                 for layer in walk.labels.settle(value.layers):
                     if len(layer.support) > 1:
                         longest = max(sorted(layer.support), key=lambda d: layer.labels.shape[d])
-                        walk.labels.fixed(
-                            Value(value.shape, (layer,)), layer.support - {longest}
-                        )
+                        walk.labels.fixed(Value(value.shape, (layer,)), layer.support - {longest})
                         changed = True
 
 

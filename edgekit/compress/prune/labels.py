@@ -100,7 +100,9 @@ class Labels:
 
     def unite(self, left: Index, right: Index) -> None:
         """Make entries of two arrays, broadcast against each other, the same units."""
-        pairs = np.stack([a.ravel() for a in np.broadcast_arrays(self.find(left), self.find(right))])
+        pairs = np.stack(
+            [a.ravel() for a in np.broadcast_arrays(self.find(left), self.find(right))]
+        )
         pairs = pairs[:, pairs[0] != pairs[1]]
         for one, other in np.unique(pairs, axis=1).T:
             self._unite(int(one), int(other))

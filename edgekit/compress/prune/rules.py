@@ -289,7 +289,8 @@ def concatenating(walk: Walk, node: fx.Node) -> Result:
     layers: list[Layer] = []
     for value in values:  # each part's layers that do not vary along dim are now everyone's
         layers += [
-            one for one in value.layers
+            one
+            for one in value.layers
             if dim not in one.support and not any(one.support & met.support for met in layers)
         ]
     pieces, origins = [], frozenset[Axis]()
@@ -321,9 +322,7 @@ def _shared(walk: Walk, values: list[Value], dim: int) -> list[Value]:
     total = replace(total, wild=frozenset(range(len(total.shape))))
     for value in values:
         off = [one for one in value.layers if dim not in one.support]
-        flat = Value(
-            _at(value.shape, dim, 1), walk.labels.settle(off), value.wild
-        )
+        flat = Value(_at(value.shape, dim, 1), walk.labels.settle(off), value.wild)
         crossing = [one for one in value.layers if dim in one.support and len(one.support) > 1]
         flat_varies = {d for one in crossing for d in one.support}
         flat = replace(flat, wild=flat.wild | flat_varies)
@@ -363,8 +362,12 @@ def embedding(walk: Walk, node: fx.Node) -> Result:
     """Rows of a table: their number is fixed, their width is a channel dimension."""
     table = walk.labels.fixed(walk.value(node.args[0]), [0])
     shape = shape_of(node)
-    rows = move(walk.labels, table, lambda t: t[:1].reshape((1,) * (len(shape) - 1) + (-1,)),
-                (1,) * (len(shape) - 1) + shape[-1:])
+    rows = move(
+        walk.labels,
+        table,
+        lambda t: t[:1].reshape((1,) * (len(shape) - 1) + (-1,)),
+        (1,) * (len(shape) - 1) + shape[-1:],
+    )
     return walk.consumed(replace(rows, shape=shape), "out")
 
 
@@ -434,9 +437,7 @@ def attention(walk: Walk, node: fx.Node) -> Result:
     """Scaled dot products ``(..., n, d), (..., s, d), (..., s, v)``; the first result is theirs."""
     query, key, value = (walk.value(one) for one in node.args[:3])
     order = [*range(len(key.shape) - 2), len(key.shape) - 1, len(key.shape) - 2]
-    turned = move(
-        walk.labels, key, lambda t: t.permute(order), [key.shape[d] for d in order]
-    )
+    turned = move(walk.labels, key, lambda t: t.permute(order), [key.shape[d] for d in order])
     scores = _matrices(walk, query, turned)
     mask = argument(node, 3, "attn_mask")
     if not isinstance(mask, fx.Node):
@@ -465,9 +466,7 @@ def convolution(walk: Walk, node: fx.Node) -> Result:
         weight = _reshaped(walk, weight, (groups, inner, outer))
     else:
         weight = _reshaped(walk, weight, (groups, outer, inner))
-        weight = move(
-            walk.labels, weight, lambda t: t.transpose(1, 2), (groups, inner, outer)
-        )
+        weight = move(walk.labels, weight, lambda t: t.transpose(1, 2), (groups, inner, outer))
     if inner > 1 and groups > 1:  # all groups stay and lose equally
         x, weight = walk.labels.fixed(x, [1]), walk.labels.fixed(weight, [0])
     elif groups > 1:  # the number of groups is a number of channels

@@ -36,9 +36,7 @@ def keep(model: nn.Module, groups: Groups, kept: Mapping[str, Sequence[int]]) ->
     shrink(model, groups, [_checked(group, kept) for group in _known(groups, kept)], Undo())
 
 
-def shrink(
-    model: nn.Module, groups: Groups, kept: Sequence[Index | None], undo: Undo
-) -> None:
+def shrink(model: nn.Module, groups: Groups, kept: Sequence[Index | None], undo: Undo) -> None:
     """Do what :func:`keep` says, with the units by the group's place; None for all of them."""
     try:
         _shrink_tensors(model, groups, kept, undo)
@@ -92,7 +90,9 @@ def _shrink_tensors(
     for name, axes in gone.items():
         aliases = places.get(name, [])
         old = _tensor(model, name) if aliases else None
-        if old is None or any(max(map(np.max, gone)) >= old.shape[axis] for axis, gone in axes.items()):
+        if old is None or any(
+            max(map(np.max, gone)) >= old.shape[axis] for axis, gone in axes.items()
+        ):
             raise CompressError(
                 "the model is not the one that the groups were found in",
                 where=f"parameter {name}",
