@@ -17,11 +17,11 @@ import onnx
 import pytest
 import torch
 import yaml
+from edgekit.calibration import Calibrator
 from torch import nn
 
 from edgekit import runtimes
 from edgekit.build import Builder, Changed, parse_targets
-from edgekit.calibration import Calibrator
 from edgekit.compress.base import GraphPass, ModuleContext, ModulePass, pass_types
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.modules import check_module, count_macs, count_parameters, example_tensors
@@ -158,8 +158,9 @@ def _module(workload: Workload) -> nn.Module:
     return workload.model
 
 
-def _weights(model: nn.Module) -> list[torch.Tensor]:
-    return [p.detach() for p in model.parameters() if p.ndim > 1]
+def _weights(workload: Workload) -> dict[str, torch.Tensor]:
+    found = _module(workload).named_parameters()
+    return {name: parameter.detach() for name, parameter in found if parameter.ndim > 1}
 
 
 def test_every_pass_has_its_place_here() -> None:
@@ -174,7 +175,9 @@ def test_every_pass_has_its_place_here() -> None:
 def test_a_recipe_takes_two_passes_or_says_in_one_line_what_to_do(
     bench: Bench, tmp_path: Path, first: str, second: str
 ) -> None:
-    steps = [bench.step(kind).model_dump(mode="json", by_alias=True) for kind in (first, second)]
+    steps = [
+        bench.step(kind).model_dump(mode="json", exclude_unset=True) for kind in (first, second)
+    ]
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump({"name": "two", "passes": steps}))
     if not _refused(first, second):
@@ -213,10 +216,15 @@ def test_a_pass_on_the_module_runs_after_another(bench: Bench, first: str, secon
     for before, after, kind in ((original, once, first), (once, twice, second)):
         if kind in SMALLER:
             assert all(np.less(_size(after), _size(before)))
+    weights = _weights(twice)
     if {"sparse", "sparse-training"} & {first, second}:
-        assert np.mean([zero_share(weight) for weight in _weights(_module(twice))]) >= 0.45
+        assert zero_share(torch.cat([weight.flatten() for weight in weights.values()])) >= 0.3
+    if first in {"sparse", "sparse-training"}:
+        for name, weight in _weights(once).items():
+            if name in weights:
+                assert not bool(weights[name][weight == 0].any())
     if "palettize" in {first, second}:
-        assert all(len(weight.unique()) <= 8 for weight in _weights(_module(twice)))
+        assert all(len(weight.unique()) <= 8 for weight in weights.values())
 
 
 def _size(workload: Workload) -> tuple[int, int]:
@@ -260,7 +268,7 @@ def _verified(path: Path, workload: Workload, precision: str) -> bool:
 def _stored(path: Path) -> set[str]:
     """Types of the large constants."""
     constants = onnx.load(path).graph.initializer
-    large = [one for one in constants if np.prod(one.dims) >= 32]
+    large = [one for one in constants if np.prod(one.dims) >= 16]
     return {onnx.TensorProto.DataType.Name(one.data_type) for one in large}
 
 
@@ -273,7 +281,7 @@ def test_a_pass_on_the_graph_runs_after_one_on_the_module(
     stored: dict[str, Callable[[set[str]], bool]] = {
         "dynamic-int8": lambda types: "INT8" in types,
         "half": lambda types: types == {"FLOAT16"},
-        "int8-ptq": lambda types: types <= {"INT8", "UINT8"},
+        "int8-ptq": lambda types: "INT8" in types and (model != "cnn" or types == {"INT8"}),
         "weight-only": lambda types: bool({"UINT8", "INT8"} & types),
         "store-palettes": lambda types: bool({"UINT4", "UINT8"} & types),
     }
@@ -336,4 +344,4 @@ def test_a_recipe_of_several_makes_a_verified_bundle(
         if one.runtime == "onnxruntime" and not one.precision.endswith("fp32")
     ]
     stored = _stored(bundle.path / artifact.files[0].path)
-    assert stored == ({"INT8"} if "int8-ptq" in kinds else {"UINT8"})
+    assert stored == {"INT8"} if "int8-ptq" in kinds else "UINT4" in stored
