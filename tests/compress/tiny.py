@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,14 @@ class Block(nn.Module):
 
 
 class Cnn(nn.Module):
-    """Two convolutions, three residual blocks and a linear head."""
+    """Two convolutions, residual blocks and a linear head."""
 
-    def __init__(self, channels: int = 8) -> None:
+    def __init__(self, channels: int, blocks: int = 3) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, channels, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.blocks = nn.Sequential(*(Block(channels) for _ in range(3)))
+        self.blocks = nn.Sequential(*(Block(channels) for _ in range(blocks)))
         self.head = nn.Linear(channels, CLASSES)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -92,7 +93,7 @@ class Layer(nn.Module):
 class Transformer(nn.Module):
     """Two layers over eight states."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Layer(width) for _ in range(2))
         self.norm = nn.BatchNorm1d(width)
@@ -146,9 +147,10 @@ def _workload(
     )
 
 
-def cnn(channels: int = 8) -> Workload:
+def cnn(channels: int = 8, blocks: int = 3) -> Workload:
     """Images of 3 x 8 x 8 in four classes."""
-    return _workload("tiny-cnn", Cnn, channels, (3, 8, 8), "image")
+    make = partial(Cnn, blocks=blocks)
+    return _workload("tiny-cnn", make, channels, (3, 8, 8), "image")
 
 
 def transformer(width: int = 16) -> Workload:
