@@ -109,8 +109,9 @@ class Transformer(nn.Module):
 def _workload(
     name: str, make: Callable[..., nn.Module], width: int, shape: tuple[int, ...], key: str
 ) -> Workload:
-    torch.manual_seed(width)
-    model = make(width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(width)
+        model = make(width)
     data = np.random.default_rng(0).standard_normal((48, *shape)).astype(np.float32)
     with torch.no_grad():
         for _ in range(5):  # real statistics of BatchNorm
