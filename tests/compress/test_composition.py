@@ -177,9 +177,8 @@ def test_every_pass_has_its_place_here() -> None:
 def test_a_recipe_takes_two_passes_or_says_in_one_line_what_to_do(
     bench: Bench, tmp_path: Path, first: str, second: str
 ) -> None:
-    steps = [
-        bench.step(kind).model_dump(mode="json", exclude_unset=True) for kind in (first, second)
-    ]
+    # As a bundle records them: with all keys.
+    steps = [bench.step(kind).model_dump(mode="json", by_alias=True) for kind in (first, second)]
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump({"name": "two", "passes": steps}))
     if not _refused(first, second):
