@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,17 @@ from torch import nn
 from edgekit import build, pipeline
 from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
-from edgekit.compress.recipe import load_recipe
+from edgekit.compress.recipe import Recipe, load_recipe
 from edgekit.errors import ExportError, GateError, RuntimeUnavailableError
+from edgekit.manifest import Artifact
 from edgekit.pipeline import Timing, make_bundle
-from edgekit.verify import Reference
+from edgekit.serve.engine import Engine
+from edgekit.verify import Reference, verify_bundle
 from edgekit.workload import Workload
+from tests.compress.tiny import adapter, cnn
 from tests.conftest import ARTIFACTS, batches
 
+ENGINES = ("onnxruntime", "openvino")
 QUICK = Timing(threads=1, rounds=(10, 20), seconds=1.0)
 
 
@@ -152,6 +158,130 @@ def test_a_model_without_any_quantizable_operator_keeps_only_its_original(tmp_pa
     )
     bundle = _make(workload, tmp_path / "m.edge")
     assert {a.precision for a in bundle.manifest.artifacts} == {"fp32"}
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tiny CNN with a smaller variant, pruned and quantized."""
+    steps = [{"type": "prune", "multiple": 2, "measured": False}, {"type": "int8-ptq"}]
+    path = tmp_path_factory.mktemp("pruned") / "m.edge"
+    recipe = Recipe.model_validate({"name": "r", "passes": steps})
+    return _make(cnn(16, blocks=1), path, recipe=recipe)
+
+
+CHANGED = {f"{engine}-pruned-{kind}" for engine in ENGINES for kind in ("fp32", "int8")}
+
+
+def _precisions(artifacts: Iterable[Artifact]) -> set[str]:
+    """Without those that only machines with bfloat16 get."""
+    return {one.id for one in artifacts if "bf16" not in one.precision}
+
+
+def test_a_changed_module_is_there_as_float_and_as_int8(pruned: Bundle) -> None:
+    originals = {f"{engine}-fp32" for engine in ENGINES}
+    assert _precisions(pruned.manifest.artifacts) == originals | CHANGED
+    (record,) = pruned.manifest.passes
+    assert record.name == "prune"
+    assert record.macs[1] < 0.7 * record.macs[0]
+
+
+def test_it_is_verified_against_the_changed_module_and_the_original_against_itself(
+    pruned: Bundle,
+) -> None:
+    original = Reference.load(pruned.path / "reference.npz")
+    for artifact in pruned.manifest.artifacts:
+        changed = artifact.precision != "fp32"
+        assert artifact.reference == ("reference-changed.npz" if changed else None)
+        (record,) = [v for v in pruned.manifest.verification if v.artifact == artifact.id]
+        assert record.passed
+        if artifact.precision.endswith("fp32"):  # the same float model, to rounding
+            assert record.outputs["logits"].sqnr_db > 60
+        if changed:
+            own = Reference.of(pruned, artifact)
+            assert not np.allclose(own.outputs[0]["logits"], original.outputs[0]["logits"])
+            np.testing.assert_array_equal(own.feeds[0]["image"], original.feeds[0]["image"])
+
+
+def test_such_a_bundle_passes_verify_and_the_canary_of_the_server(pruned: Bundle) -> None:
+    records = verify_bundle(Bundle.open(pruned.path))
+    assert {record.artifact for record in records} >= CHANGED
+    assert all(record.passed and record.ran for record in records)
+    manifest = pruned.manifest
+    for engine in ENGINES:  # whatever was faster in that run, serve the changed one
+        chosen = [
+            decision.model_copy(update={"selected": f"{engine}-pruned-int8"})
+            for decision in manifest.decisions
+            if decision.runtime == engine
+        ]
+        served = Bundle(pruned.path, manifest.model_copy(update={"decisions": tuple(chosen)}))
+        Engine(served, runtime=engine, threads=1).close()
+
+
+def test_the_smaller_model_is_measured_beside_and_not_shipped(pruned: Bundle) -> None:
+    manifest = pruned.manifest
+    smaller = _precisions(manifest.alternatives)
+    assert smaller == {f"{e}-smaller-{kind}" for e in ENGINES for kind in ("fp32", "int8")}
+    assert manifest.accuracy is not None
+    assert smaller <= manifest.accuracy.artifacts.keys()
+    assert smaller <= {record.artifact for record in manifest.latency}
+    assert smaller <= {record.artifact for record in manifest.verification if record.passed}
+    assert not any("smaller" in path.name for path in pruned.path.rglob("*"))
+    assert not any("smaller" in decision.selected for decision in manifest.decisions)
+
+
+def test_an_export_of_the_original_is_gated_whatever_the_passes_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = build.prepare_onnx
+
+    def sabotage(source: Path, target: Path) -> Path:
+        real(source, target)
+        if target.name == "model.onnx":
+            model = onnx.load(target)
+            weight = max(model.graph.initializer, key=lambda one: int(np.prod(one.dims)))
+            weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+            onnx.save(model, target)
+        return target
+
+    monkeypatch.setattr(build, "prepare_onnx", sabotage)
+    recipe = Recipe.model_validate({"name": "r", "passes": [{"type": "recalibrate"}]})
+    workload = dataclasses.replace(cnn(blocks=1), smaller=None)
+    with pytest.raises(GateError, match="does not compute what the original model does"):
+        _make(workload, tmp_path / "m.edge", recipe=recipe, timing=None)
+    assert not (tmp_path / "m.edge").exists()
+
+
+def test_weights_that_were_only_tuned_have_a_name_too(tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({"name": "r", "passes": [{"type": "recalibrate"}]})
+    workload = dataclasses.replace(cnn(blocks=1), smaller=None)
+    bundle = _make(
+        workload, tmp_path / "m.edge", recipe=recipe, timing=None,
+        targets=parse_targets(["onnxruntime"], None),
+    )  # fmt: skip
+    assert {one.id for one in bundle.manifest.artifacts} == {
+        "onnxruntime-fp32",
+        "onnxruntime-tuned-fp32",
+    }
+
+
+def test_a_merged_adapter_is_the_new_original(tmp_path: Path) -> None:
+    workload = dataclasses.replace(cnn(blocks=1), smaller=None)
+    step = {"type": "merge-adapter", "path": str(adapter(tmp_path, 8))}
+    bundle = _make(
+        workload, tmp_path / "m.edge", timing=None,
+        recipe=Recipe.model_validate({"name": "r", "passes": [step]}),
+        targets=parse_targets(["onnxruntime"], None),
+    )  # fmt: skip
+    assert [one.id for one in bundle.manifest.artifacts] == ["onnxruntime-fp32"]
+    assert [record.name for record in bundle.manifest.passes] == ["merge-adapter"]
+    reference = Reference.load(bundle.path / "reference.npz")
+    assert isinstance(workload.model, nn.Module)
+    with torch.no_grad():
+        before = workload.model(torch.from_numpy(reference.feeds[0]["image"])).numpy()
+    assert not np.allclose(reference.outputs[0]["logits"], before, atol=1e-2)
+    assert bundle.manifest.accuracy is not None
+    assert bundle.manifest.accuracy.reference < 1.0  # it scores 1 without the adapter
+    assert all(record.passed for record in bundle.manifest.verification)
 
 
 def test_targets_are_checked() -> None:

@@ -138,8 +138,9 @@ class Pass(BaseModel, ABC):
     #: did to the module (``pruned``); None where they keep their name.
     precision: ClassVar[str | None] = None
 
-    #: What of the weights this pass makes that a later one could undo: ``zeros``, ``palette``,
-    #: ``learnt scales``.
+    #: What this pass makes that a later one could undo: ``zeros``, ``palette``, ``learnt scales``,
+    #: ``trained weights``, ``statistics``; in the graph ``half precision``, ``quantized weights``,
+    #: ``stored palettes``.
     makes: ClassVar[frozenset[str]] = frozenset()
 
     #: What of that is lost when this pass runs afterwards.
@@ -242,6 +243,11 @@ class ModulePass(Pass):
 
     #: The result is another original: what everything is compared with. Comes first.
     redefines: ClassVar[bool] = False
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether the result is another module, whatever the passes before made. Comes early."""
+        return False
 
     @abstractmethod
     def apply(self, workload: Workload, context: ModuleContext) -> Trained:

@@ -72,6 +72,8 @@ class HalfPrecision(GraphPass):
     """
 
     per_engine: ClassVar[bool] = True
+    makes: ClassVar[frozenset[str]] = frozenset({"half precision"})
+    undoes: ClassVar[frozenset[str]] = frozenset({"half precision"})
 
     type: Literal["half"]
     dtype: Literal["fp16", "bf16"] = "fp16"

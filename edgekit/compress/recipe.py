@@ -98,7 +98,7 @@ class Recipe(BaseModel):
                 if lost:
                     raise ValueError(
                         f"{step.type!r} would undo the {' and '.join(sorted(lost))} that "
-                        f"{earlier.type!r} makes: put it before {earlier.type!r}"
+                        f"{earlier.type!r} makes: {_instead(earlier, step)}"
                     )
         return value
 
@@ -114,15 +114,26 @@ class Recipe(BaseModel):
 #: Where in a recipe the steps of each rank stand.
 _PLACES = (
     "before all others, as the rest starts from what it makes",
+    "before the others that change the module, as it takes another module",
     "before the steps on the ONNX graph, as it changes the PyTorch module",
+    "before the steps that each engine has its own form of, as it is done once for all engines",
     "last",
 )
 
 
 def _rank(step: Pass) -> int:
     if isinstance(step, ModulePass):
-        return 0 if step.redefines else 1
-    return 2
+        if step.redefines:
+            return 0
+        return 1 if step.starts_over else 2
+    return 4 if isinstance(step, GraphPass) and step.per_engine else 3
+
+
+def _instead(earlier: Pass, step: Pass) -> str:
+    """What to do about ``step``, which undoes ``earlier``."""
+    if _rank(step) <= _rank(earlier) and not step.makes & earlier.undoes:
+        return f"put it before {earlier.type!r}"
+    return "leave one of them out"
 
 
 def recipe_names() -> tuple[str, ...]:

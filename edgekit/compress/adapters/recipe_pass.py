@@ -24,6 +24,7 @@ class MergeAdapter(ModulePass):
     """
 
     redefines: ClassVar[bool] = True
+    makes: ClassVar[frozenset[str]] = frozenset({"trained weights"})
 
     type: Literal["merge-adapter"]
     path: Path

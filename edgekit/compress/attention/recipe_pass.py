@@ -52,7 +52,9 @@ class EfficientAttention(ModulePass):
     @model_validator(mode="after")
     def _fits(self) -> EfficientAttention:
         others = _KEYS["linformer" if self.kind == "window" else "window"]
-        misplaced = sorted(others & self.model_fields_set)
+        # Defaults are let through: a recipe as a bundle records it has all keys.
+        fields = type(self).model_fields
+        misplaced = sorted(n for n in others if getattr(self, n) != fields[n].default)
         if misplaced:
             raise ValueError(f"{misplaced[0]} does not go with kind {self.kind}")
         if self.globals > self.window:

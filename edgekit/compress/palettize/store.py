@@ -30,6 +30,8 @@ class StorePalettes(GraphPass):
 
     precision: ClassVar[str | None] = "palette"
     per_engine: ClassVar[bool] = True
+    makes: ClassVar[frozenset[str]] = frozenset({"stored palettes"})
+    undoes: ClassVar[frozenset[str]] = frozenset({"half precision"})
 
     type: Literal["store-palettes"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -42,7 +42,7 @@ class StructuredPruning(ModulePass):
     of: Literal["macs", "parameters", "channels"] = "macs"
     importance: Literal["l1", "l2", "norm-scale", "taylor", "obd", "wanda", "random"] = "l2"
     scope: Literal["global", "layer"] = "global"
-    multiple: int | Literal["measured"] = "measured"
+    multiple: Annotated[int, Field(gt=0)] | Literal["measured"] = "measured"
     least: float = Field(default=0.25, gt=0.0, le=1.0)
     steps: int = Field(default=1, ge=1)
     between: FineTune | None = None

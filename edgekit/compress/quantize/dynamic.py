@@ -37,6 +37,10 @@ class DynamicInt8(GraphPass):
 
     precision: ClassVar[str] = "dynamic-int8"
     per_engine: ClassVar[bool] = True
+    makes: ClassVar[frozenset[str]] = frozenset({"quantized weights"})
+    undoes: ClassVar[frozenset[str]] = frozenset(
+        {"quantized weights", "half precision", "stored palettes", "learnt scales"}
+    )
 
     type: Literal["dynamic-int8"]
 

@@ -8,7 +8,7 @@ Equalization and Bias Correction", 2019 (arXiv:1906.04721), section 4.1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -35,6 +35,8 @@ class CrossLayerEqualization(GraphPass):
     Attributes:
         rounds: times all pairs are visited, as one pair disturbs the next.
     """
+
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["equalize"]
     rounds: int = 3

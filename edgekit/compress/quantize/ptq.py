@@ -41,6 +41,10 @@ class Int8Ptq(GraphPass):
 
     precision: ClassVar[str] = "int8"
     per_engine: ClassVar[bool] = True
+    makes: ClassVar[frozenset[str]] = frozenset({"quantized weights"})
+    undoes: ClassVar[frozenset[str]] = frozenset(
+        {"quantized weights", "half precision", "stored palettes"}
+    )
 
     type: Literal["int8-ptq"]
     observer: EstimatorName = "percentile"

@@ -8,7 +8,7 @@ Accurate and Efficient Post-Training Quantization for Large Language Models", 20
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -46,6 +46,8 @@ class SmoothQuant(GraphPass):
         least_gain: where the scaling costs an operator, change a layer only when its squared output
             error falls by this factor.
     """
+
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["smooth-quant"]
     alphas: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

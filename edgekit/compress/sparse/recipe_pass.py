@@ -120,7 +120,9 @@ class SparseTraining(ModulePass):
 
     precision: ClassVar[str | None] = "sparse"
     makes: ClassVar[frozenset[str]] = frozenset({"zeros"})
-    undoes: ClassVar[frozenset[str]] = frozenset({"zeros", "palette", "learnt scales"})
+    undoes: ClassVar[frozenset[str]] = frozenset(
+        {"zeros", "palette", "learnt scales", "trained weights", "statistics"}
+    )
 
     type: Literal["sparse-training"]
     ratio: float = Field(gt=0.0, lt=1.0)

@@ -26,6 +26,7 @@ class Distillation(FineTune, ModulePass):
             smaller variant that the workload offers.
     """
 
+    makes: ClassVar[frozenset[str]] = frozenset({"trained weights"})
     undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["distill"]
@@ -54,6 +55,11 @@ class Distillation(FineTune, ModulePass):
         """What artifacts are called: nothing of their own, where the architecture stays."""
         return "distilled" if self.student == "smaller" else None
 
+    @property
+    def starts_over(self) -> bool:
+        """The smaller variant has nothing of what earlier passes made."""
+        return self.student == "smaller"
+
     def _student(self, workload: Workload) -> Workload:
         if self.student == "same":
             return workload
@@ -72,6 +78,9 @@ class BatchNormRecalibration(ModulePass):
     Attributes:
         samples: calibrate on at least this many, if there are as many.
     """
+
+    makes: ClassVar[frozenset[str]] = frozenset({"statistics"})
+    undoes: ClassVar[frozenset[str]] = frozenset({"palette", "learnt scales"})
 
     type: Literal["recalibrate"]
     samples: int = Field(default=1024, gt=0)

@@ -159,16 +159,26 @@ def _short(workload: Workload, batches: int) -> Workload:
     return replace(workload, training=replace(training, batches=some))
 
 
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    """Batches this small gain nothing from more, and sums have the same order everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_one_thread")
 def test_rigl_matches_static_training_at_90_percent_over_three_seeds() -> None:
-    """RigL 0.725 (0.767, 0.707, 0.700), static 0.652 (0.683, 0.572, 0.700) at the time of writing.
+    """RigL 0.759 (0.790, 0.712, 0.776), static 0.721 (0.764, 0.622, 0.777) at the time of writing.
 
     At 12 epochs 0.931 (0.932, 0.935, 0.927) and 0.913 (0.935, 0.870, 0.934).
     """
     workload = _short(resnet8_mnist.workload(), 40)
     mean = {}
     for method in ("static", "rigl"):
-        step = SparseTraining(type="sparse-training", ratio=0.9, method=method, epochs=6, rate=3e-3)
+        step = SparseTraining(type="sparse-training", ratio=0.9, method=method, epochs=8, rate=3e-3)
         scores = []
         for seed in range(3):
             trained = step.apply(workload, ModuleContext(seed=seed))

@@ -55,6 +55,10 @@ class WeightOnly(GraphPass):
     """
 
     per_engine: ClassVar[bool] = True
+    makes: ClassVar[frozenset[str]] = frozenset({"quantized weights"})
+    undoes: ClassVar[frozenset[str]] = frozenset(
+        {"quantized weights", "half precision", "stored palettes", "learnt scales"}
+    )
 
     type: Literal["weight-only"]
     bits: Bits = 4
