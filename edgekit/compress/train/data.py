@@ -68,7 +68,7 @@ def training_data(workload: Workload, device: torch.device, seed: int) -> Data:
         raise WorkloadError(
             "has no data to learn from the original on",
             where=f"workload {workload.name!r}",
-            fix="Set training, or unlabelled or calibration without labels, or give --calib data.npz",
+            fix="Set training, or unlabelled or calibration; or give --calib data.npz",
         )
     return _calibration(workload, device, seed)
 
