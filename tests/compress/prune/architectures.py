@@ -32,32 +32,11 @@ for _name in zoo.names():
     MODELS[_name] = _zoo(_name)
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Conv2d(3, 8, 3, padding=1)
-        self.bn = nn.BatchNorm2d(8)
-        self.g = nn.Conv2d(8, 8, 3, padding=1, groups=2)
-        self.d = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.gn = nn.GroupNorm(4, 8)
-        self.l = nn.Linear(8 * 4 * 4, 10)
-
-    def forward(self, x):
-        y = torch.relu(self.bn(self.a(x)))
-        y = self.gn(self.d(torch.relu(self.g(y)) + y))
-        return self.l(y.flatten(1))
-
-
 def ids():
     return torch.randint(0, 50, (2, 7))
 
 
-@reg
-def cnn():
-    return Net(), {"x": torch.rand(2, 3, 4, 4)}
-
-
-class W(nn.Module):
+class Calling(nn.Module):
     def __init__(self, m, f):
         super().__init__()
         self.m = m
@@ -77,7 +56,7 @@ def bert():
         vocab_size=50,
         num_labels=3,
     )
-    return W(
+    return Calling(
         T.BertForSequenceClassification(c), lambda m, x, y: m(input_ids=x, attention_mask=y).logits
     ), {"input_ids": ids(), "attention_mask": torch.ones(2, 7, dtype=torch.int64)}
 
@@ -87,7 +66,7 @@ def distilbert():
     c = T.DistilBertConfig(
         dim=32, n_layers=2, n_heads=4, hidden_dim=64, vocab_size=50, num_labels=3
     )
-    return W(T.DistilBertForSequenceClassification(c), lambda m, x: m(input_ids=x).logits), {
+    return Calling(T.DistilBertForSequenceClassification(c), lambda m, x: m(input_ids=x).logits), {
         "input_ids": ids()
     }
 
@@ -95,7 +74,7 @@ def distilbert():
 @reg
 def gpt2():
     c = T.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=32)
-    return W(T.GPT2LMHeadModel(c), lambda m, x: m(input_ids=x, use_cache=False).logits), {
+    return Calling(T.GPT2LMHeadModel(c), lambda m, x: m(input_ids=x, use_cache=False).logits), {
         "input_ids": ids()
     }
 
@@ -110,7 +89,7 @@ def llama():
         intermediate_size=64,
         vocab_size=50,
     )
-    return W(T.LlamaForCausalLM(c), lambda m, x: m(input_ids=x, use_cache=False).logits), {
+    return Calling(T.LlamaForCausalLM(c), lambda m, x: m(input_ids=x, use_cache=False).logits), {
         "input_ids": ids()
     }
 
@@ -127,7 +106,7 @@ def t5():
         vocab_size=50,
         decoder_start_token_id=0,
     )
-    return W(
+    return Calling(
         T.T5ForConditionalGeneration(c),
         lambda m, x, y: m(input_ids=x, decoder_input_ids=y, use_cache=False).logits,
     ), {"input_ids": ids(), "dec": ids()[:, :5]}
@@ -144,7 +123,7 @@ def vit():
         patch_size=4,
         num_labels=5,
     )
-    return W(T.ViTForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.ViTForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 16, 16)
     }
 
@@ -160,7 +139,7 @@ def deit():
         patch_size=4,
         num_labels=5,
     )
-    return W(T.DeiTForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.DeiTForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 16, 16)
     }
 
@@ -177,7 +156,7 @@ def swin():
         window_size=4,
         num_labels=5,
     )
-    return W(T.SwinForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.SwinForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 32, 32)
     }
 
@@ -202,7 +181,9 @@ def clip():
         "patch_size": 4,
     }
     c = T.CLIPConfig(text_config=t, vision_config=v, projection_dim=16)
-    return W(T.CLIPModel(c), lambda m, x, y: m(input_ids=x, pixel_values=y).logits_per_image), {
+    return Calling(
+        T.CLIPModel(c), lambda m, x, y: m(input_ids=x, pixel_values=y).logits_per_image
+    ), {
         "i": ids(),
         "x": torch.rand(2, 3, 16, 16),
     }
@@ -227,7 +208,7 @@ def whisper():
         eos_token_id=2,
         decoder_start_token_id=1,
     )
-    return W(
+    return Calling(
         T.WhisperForConditionalGeneration(c),
         lambda m, x, y: m(input_features=x, decoder_input_ids=y, use_cache=False).logits,
     ), {"x": torch.rand(2, 8, 20), "y": ids()}
@@ -248,7 +229,9 @@ def wav2vec2():
         num_conv_pos_embedding_groups=4,
         num_feat_extract_layers=2,
     )
-    return W(T.Wav2Vec2ForCTC(c), lambda m, x: m(input_values=x).logits), {"x": torch.rand(2, 200)}
+    return Calling(T.Wav2Vec2ForCTC(c), lambda m, x: m(input_values=x).logits), {
+        "x": torch.rand(2, 200)
+    }
 
 
 @reg
@@ -265,7 +248,7 @@ def segformer():
         decoder_hidden_size=16,
         num_labels=5,
     )
-    return W(T.SegformerForSemanticSegmentation(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.SegformerForSemanticSegmentation(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 32, 32)
     }
 
@@ -279,7 +262,7 @@ def resnet():
         layer_type="bottleneck",
         num_labels=5,
     )
-    return W(T.ResNetForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.ResNetForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 32, 32)
     }
 
@@ -287,7 +270,7 @@ def resnet():
 @reg
 def convnext():
     c = T.ConvNextConfig(hidden_sizes=[16, 32], depths=[2, 2], num_stages=2, num_labels=5)
-    return W(T.ConvNextForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.ConvNextForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 32, 32)
     }
 
@@ -295,7 +278,7 @@ def convnext():
 @reg
 def mobilenetv2():
     c = T.MobileNetV2Config(depth_multiplier=0.35, num_labels=5, image_size=32)
-    return W(T.MobileNetV2ForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.MobileNetV2ForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 32, 32)
     }
 
@@ -305,7 +288,7 @@ def regnet():
     c = T.RegNetConfig(
         embedding_size=16, hidden_sizes=[16, 32], depths=[1, 2], groups_width=8, num_labels=5
     )
-    return W(T.RegNetForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
+    return Calling(T.RegNetForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
         "x": torch.rand(2, 3, 32, 32)
     }
 
@@ -315,247 +298,6 @@ def efficientnet():
     c = T.EfficientNetConfig(
         image_size=32, width_coefficient=0.25, depth_coefficient=0.2, hidden_dim=320, num_labels=5
     )
-    return W(T.EfficientNetForImageClassification(c), lambda m, x: m(pixel_values=x).logits), {
-        "x": torch.rand(2, 3, 32, 32)
-    }
-
-
-def conv(i, o, **k):
-    return nn.Sequential(
-        nn.Conv2d(i, o, 3, padding=1, bias=False, **k), nn.BatchNorm2d(o), nn.ReLU()
-    )
-
-
-class UNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = conv(3, 8)
-        self.b = conv(8, 16)
-        self.c = conv(16, 32)
-        self.u2 = nn.ConvTranspose2d(32, 16, 2, 2)
-        self.d2 = conv(32, 16)
-        self.u1 = nn.ConvTranspose2d(16, 8, 2, 2)
-        self.d1 = conv(16, 8)
-        self.o = nn.Conv2d(8, 2, 1)
-
-    def forward(self, x):
-        a = self.a(x)
-        b = self.b(nn.functional.max_pool2d(a, 2))
-        c = self.c(nn.functional.max_pool2d(b, 2))
-        y = self.d2(torch.cat([self.u2(c), b], 1))
-        return self.o(self.d1(torch.cat([self.u1(y), a], 1)))
-
-
-@reg
-def unet():
-    return UNet(), {"x": torch.rand(2, 3, 16, 16)}
-
-
-class RNN(nn.Module):
-    def __init__(self, k, bi=True):
-        super().__init__()
-        self.r = k(6, 16, 2, batch_first=True, bidirectional=bi)
-        self.o = nn.Linear(32 if bi else 16, 4)
-
-    def forward(self, x):
-        y, _ = self.r(x)
-        return self.o(y[:, -1])
-
-
-@reg
-def lstm():
-    return RNN(nn.LSTM), {"x": torch.rand(2, 5, 6)}
-
-
-@reg
-def gru():
-    return RNN(nn.GRU, False), {"x": torch.rand(2, 5, 6)}
-
-
-class CatSplit(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Conv2d(3, 8, 1)
-        self.b = nn.Conv2d(3, 4, 1)
-        self.c = nn.Conv2d(12, 12, 1)
-        self.d = nn.Conv2d(6, 5, 1)
-        self.e = nn.Conv2d(6, 5, 1)
-        self.f = nn.Linear(5, 3)
-
-    def forward(self, x):
-        left, right = self.c(torch.cat([self.a(x), self.b(x)], 1).relu()).relu().chunk(2, 1)
-        return self.f((self.d(left) + self.e(right)).relu().mean((2, 3)))
-
-
-@reg
-def catsplit():
-    return CatSplit(), {"x": torch.rand(2, 3, 4, 4)}
-
-
-class ResNeXt(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.i = conv(3, 16)
-        self.a = conv(16, 16)
-        self.g = conv(16, 16, groups=4)
-        self.c = conv(16, 16)
-        self.o = nn.Linear(16, 3)
-
-    def forward(self, x):
-        x = self.i(x)
-        x = x + self.c(self.g(self.a(x)))
-        return self.o(x.mean((2, 3)))
-
-
-@reg
-def resnext():
-    return ResNeXt(), {"x": torch.rand(2, 3, 8, 8)}
-
-
-class Dense(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.i = conv(3, 8)
-        self.a = conv(8, 6)
-        self.b = conv(14, 6)
-        self.c = conv(20, 6)
-        self.o = nn.Linear(26 * 4, 3)
-
-    def forward(self, x):
-        x = self.i(x)
-        for layer in (self.a, self.b, self.c):
-            x = torch.cat([x, layer(x)], 1)
-        return self.o(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
-
-
-@reg
-def densenet():
-    return Dense(), {"x": torch.rand(2, 3, 8, 8)}
-
-
-class GLU(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.i = nn.Linear(6, 16)
-        self.g = nn.Linear(16, 40)
-        self.h = nn.Linear(20, 16)
-        self.o = nn.Linear(16, 3)
-
-    def forward(self, x):
-        x = self.i(x)
-        a, b = self.g(x).chunk(2, -1)
-        return self.o(
-            x + self.h(nn.functional.silu(a) * b) + self.h(nn.functional.glu(self.g(x), -1))
-        )
-
-
-@reg
-def glu():
-    return GLU(), {"x": torch.rand(2, 6)}
-
-
-class TEL(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.i = nn.Linear(6, 16)
-        self.t = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
-        self.o = nn.Linear(16, 3)
-
-    def forward(self, x):
-        return self.o(self.t(self.i(x)).mean(1))
-
-
-@reg
-def encoderlayer():
-    return TEL(), {"x": torch.rand(2, 5, 6)}
-
-
-class DETR(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.b = nn.Sequential(conv(3, 8), nn.MaxPool2d(2), conv(8, 16), nn.MaxPool2d(2))
-        self.p = nn.Conv2d(16, 16, 1)
-        self.t = nn.Transformer(16, 4, 1, 1, 32, batch_first=True)
-        self.q = nn.Parameter(torch.rand(6, 16))
-        self.e = nn.Parameter(torch.rand(16, 16))
-        self.c = nn.Linear(16, 5)
-        self.x = nn.Linear(16, 4)
-
-    def forward(self, x):
-        h = self.p(self.b(x)).flatten(2).permute(0, 2, 1) + self.e
-        q = self.q.unsqueeze(0).repeat(x.shape[0], 1, 1)
-        d = self.t(h, q)
-        return self.c(d), self.x(d).sigmoid()
-
-
-@reg
-def detrlike():
-    return DETR(), {"x": torch.rand(2, 3, 16, 16)}
-
-
-class GN(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Conv2d(3, 16, 3, padding=1)
-        self.n = nn.GroupNorm(4, 16)
-        self.b = nn.Conv2d(16, 8, 3, padding=1)
-        self.m = nn.GroupNorm(1, 8)
-        self.o = nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.o(self.m(self.b(self.n(self.a(x)).relu())).relu().mean((2, 3)))
-
-
-@reg
-def groupnorm():
-    return GN(), {"x": torch.rand(2, 3, 8, 8)}
-
-
-class SE(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.i = conv(3, 16)
-        self.d = nn.Linear(16, 4)
-        self.u = nn.Linear(4, 16)
-        self.c = conv(16, 8)
-        self.o = nn.Linear(8, 3)
-
-    def forward(self, x):
-        x = self.i(x)
-        w = self.u(self.d(x.mean((2, 3))).relu()).sigmoid()
-        return self.o(self.c(x * w[:, :, None, None]).mean((2, 3)))
-
-
-@reg
-def se():
-    return SE(), {"x": torch.rand(2, 3, 8, 8)}
-
-
-class QKV(nn.Module):
-    """timm-like attention"""
-
-    def __init__(self):
-        super().__init__()
-        self.i = nn.Linear(6, 16)
-        self.num_heads = 4
-        self.head_dim = 4
-        self.qkv = nn.Linear(16, 48)
-        self.p = nn.Linear(16, 16)
-        self.o = nn.Linear(16, 3)
-
-    def forward(self, x):
-        x = self.i(x)
-        b, n, _ = x.shape
-        q, k, v = (
-            self.qkv(x)
-            .reshape(b, n, 3, self.num_heads, self.head_dim)
-            .permute(2, 0, 3, 1, 4)
-            .unbind(0)
-        )
-        a = (q @ k.transpose(-2, -1) * 0.5).softmax(-1)
-        return self.o((x + self.p((a @ v).transpose(1, 2).reshape(b, n, -1))).mean(1))
-
-
-@reg
-def qkv():
-    return QKV(), {"x": torch.rand(2, 5, 6)}
+    return Calling(
+        T.EfficientNetForImageClassification(c), lambda m, x: m(pixel_values=x).logits
+    ), {"x": torch.rand(2, 3, 32, 32)}

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgekit.compress.prune.find import find_groups
 from edgekit.compress.prune.surgery import keep
+from tests.compress.prune import small_nets  # noqa: F401, registers its own
 from tests.compress.prune.architectures import MODELS
 
 
