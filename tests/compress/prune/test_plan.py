@@ -88,8 +88,9 @@ def test_a_group_no_larger_than_a_multiple_stays_whole() -> None:
     assert plan(multiple=32, share=0.2).kept == {}
 
 
-def test_no_group_loses_more_than_it_may() -> None:
-    found = plan(ONE_WEAK, share=0.05, least=0.5)
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_no_group_loses_more_than_it_may(scope: str) -> None:
+    found = plan(ONE_WEAK, share=0.05, least=0.5, scope=scope)
     assert {name: len(units) for name, units in found.kept.items()} == {"0": 16, "2": 16}
 
 
