@@ -20,6 +20,7 @@ from edgekit.compress.prune.plan import Plan, channels_of, make_plan, share_left
 from edgekit.compress.prune.surgery import keep
 from edgekit.compress.prune.width import liked_multiple
 from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.recalibrate import batch_norms, recalibrate
 from edgekit.errors import CompressError, nearest
 from edgekit.workload import Workload
 
@@ -30,6 +31,10 @@ __all__ = ["prune"]
 
 #: Of channels, where the target was not asked: a vector of 16 float32 values in AVX-512.
 _USUAL_MULTIPLE = 16
+
+#: BatchNorm's statistics are estimated anew on so many samples: after pruning they are those of
+#: other inputs. (ResNet-8 at half its MACs, no training: accuracy 0.78 instead of 0.10.)
+_RECALIBRATED = 1024
 
 #: Criteria whose scores are losses, so that they can be weighed against what a unit costs.
 _LOSSES = frozenset({"taylor", "obd"})
@@ -203,6 +208,8 @@ class _Run:
             groups = [group for group in found if group.name in names]
             plan = self.plan(model, found, groups, share / left, multiple)
             keep(model, found, plan.kept)
+            if self._workload.calibration is not None and batch_norms(model):
+                recalibrate(self._workload, model, _RECALIBRATED)
             left *= plan.reached
             kept |= {name: len(units) for name, units in plan.kept.items()}
             tuning = settings.finetune if step == settings.steps else settings.between

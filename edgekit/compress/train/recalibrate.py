@@ -13,7 +13,16 @@ from edgekit.compress.base import Change
 from edgekit.errors import CalibrationError, WorkloadError
 from edgekit.workload import Workload
 
-__all__ = ["recalibrate"]
+__all__ = ["batch_norms", "recalibrate"]
+
+
+def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """The norms that keep statistics, by qualified name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
 
 
 def recalibrate(workload: Workload, model: nn.Module, samples: int) -> list[Change]:
@@ -34,11 +43,7 @@ def recalibrate(workload: Workload, model: nn.Module, samples: int) -> list[Chan
         CalibrationError: there is no calibration data, or the statistics are not finite.
     """
     where = f"workload {workload.name!r}, recalibrate"
-    norms = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    }
+    norms = batch_norms(model)
     if not norms:
         raise WorkloadError(
             "there is no BatchNorm that keeps statistics",

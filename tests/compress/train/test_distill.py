@@ -281,5 +281,5 @@ def test_an_onnx_file_cannot_teach() -> None:
 def test_without_any_data_it_says_what_to_give() -> None:
     workload = unlabelled()
     workload.calibration = None
-    with pytest.raises(WorkloadError, match=r"neither training nor calibration.*--calib"):
+    with pytest.raises(WorkloadError, match=r"no data to learn from the original on.*--calib"):
         _learn(workload, small_student(), distill={})
