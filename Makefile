@@ -7,7 +7,10 @@ TREE := build/types
 # The other quantizers, which do not fit into one environment with edgekit's dependencies.
 PEERS := build/peers
 
-.PHONY: demo test lint bench bench-quantization clean
+# The other pruners, which do: edgekit's environment with theirs on top.
+PRUNERS := build/pruners
+
+.PHONY: demo test lint bench bench-quantization bench-compression clean
 
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
@@ -28,6 +31,9 @@ bench: $(READY)  ## The promised speeds, measured; prints ratios.
 bench-quantization: $(READY) $(PEERS)/.ready  ## Other quantizers beside edgekit's; takes a quarter of an hour.
 	$(BIN)/python benchmarks/quantization.py --peers $(PEERS)/bin/python --json build/quantization.json
 
+bench-compression: $(READY) $(PRUNERS)/.ready  ## Other pruners beside edgekit's; takes half an hour.
+	$(PRUNERS)/bin/python benchmarks/compression.py
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
 
@@ -37,6 +43,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt pip setuptools
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(PRUNERS)/.ready: benchmarks/pruners.txt constraints.txt $(READY)
+	test -x $(PRUNERS)/bin/python || $(PYTHON) -m venv $(PRUNERS)
+	$(PRUNERS)/bin/python -c "import site, sysconfig; from pathlib import Path; \
+	own = Path(sysconfig.get_path('purelib')); base = Path('$(CURDIR)/$(VENV)') / own.relative_to(Path('$(PRUNERS)').resolve()); \
+	(own / 'base.pth').write_text(f'import site; site.addsitedir({str(base)!r})')"
+	$(PRUNERS)/bin/pip install -q -c constraints.txt -r benchmarks/pruners.txt
+	$(PRUNERS)/bin/pip install -q --no-deps torchao==0.18.0
 	touch $@
 
 $(PEERS)/.ready: benchmarks/peers/requirements.txt constraints.txt
