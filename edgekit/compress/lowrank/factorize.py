@@ -23,6 +23,7 @@ from edgekit.compress.lowrank.tucker import TuckerSite
 from edgekit.compress.lowrank.weighting import Weighting, input_root
 from edgekit.compress.modules import copied, count_macs, example_tensors
 from edgekit.compress.train.loop import finetune
+from edgekit.compress.width import chosen_multiple
 from edgekit.errors import CompressError
 from edgekit.workload import Workload
 
@@ -53,7 +54,8 @@ def factorize(workload: Workload, settings: LowRank, context: ModuleContext) -> 
     """
     model = copied(workload)
     sites, refused = _sites(workload, model, settings, context)
-    choices = choose(sites, settings.rank, settings.multiple)
+    multiple, told = chosen_multiple(settings.multiple, model, context)
+    choices = choose(sites, settings.rank, multiple)
     chosen = {name: one for name, (one, _) in choices.items() if one is not None}
     wanted = [site for site in sites if site.name in chosen]
     kinds, figures = {site.kind for site in wanted}, dict[str, str]()
@@ -77,7 +79,7 @@ def factorize(workload: Workload, settings: LowRank, context: ModuleContext) -> 
             settings.type,
             changed=len(kept),
             total=len(changes),
-            details=(_macs(workload, model, made),),
+            details=(*told, _macs(workload, model, made)),
             changes=tuple(changes),
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,8 @@ class LowRank(ModulePass):
         attention: whether attention blocks get smaller heads (queries with keys, values with the
             output) instead of factors in each projection.
         rank: how ranks are chosen.
-        multiple: ranks are multiples of this.
+        multiple: ranks are multiples of this; ``measured`` finds out what the target likes, or
+            takes 16 where nothing is measured.
         exclude: patterns of qualified module names that stay as they are, with all inside them.
         finetune: fine-tuning afterwards.
         measured: undo the layers of one shape where they are not measurably faster. Needs a
@@ -41,7 +42,7 @@ class LowRank(ModulePass):
     conv: Literal["tucker", "cp", "spatial", "none"] = "tucker"
     attention: bool = False
     rank: RankRule = RankRule(energy=0.95)
-    multiple: int = Field(default=16, gt=0)
+    multiple: Annotated[int, Field(gt=0)] | Literal["measured"] = "measured"
     exclude: tuple[str, ...] = ()
     finetune: FineTune | None = None
     measured: bool = True

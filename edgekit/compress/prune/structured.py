@@ -18,9 +18,9 @@ from edgekit.compress.prune.groups import Group, Groups
 from edgekit.compress.prune.importance import score_units
 from edgekit.compress.prune.plan import Plan, channels_of, make_plan, share_left, unit_costs
 from edgekit.compress.prune.surgery import keep
-from edgekit.compress.prune.width import liked_multiple
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.recalibrate import batch_norms, recalibrate
+from edgekit.compress.width import chosen_multiple
 from edgekit.errors import CompressError, nearest
 from edgekit.workload import Workload
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from edgekit.compress.prune.recipe_pass import StructuredPruning
 
 __all__ = ["prune"]
-
-#: Of channels, where the target was not asked: a vector of 16 float32 values in AVX-512.
-_USUAL_MULTIPLE = 16
 
 #: BatchNorm's statistics are estimated anew on so many samples: after pruning they are those of
 #: other inputs. (ResNet-8 at half its MACs, no training: accuracy 0.78 instead of 0.10.)
@@ -51,7 +48,7 @@ def prune(workload: Workload, settings: StructuredPruning, context: ModuleContex
     run = _Run(workload, settings, context)
     found = find_groups(model, example_tensors(workload))
     whole = {group.name: group for group in run.allowed(found)}
-    multiple, details = run.multiple(model)
+    multiple, details = chosen_multiple(settings.multiple, model, context)
     plan = run.plan(model, found, list(whole.values()), settings.keep, multiple)
     left, share, undone = run.leave_what_does_not_pay(model, found, plan)
     pruned, reached = run.in_steps(model, found, left, share, multiple)
@@ -101,20 +98,6 @@ class _Run:
                 fix="Leave the pass out, or exclude less",
             )
         return allowed
-
-    def multiple(self, model: nn.Module) -> tuple[int, list[str]]:
-        """The multiple of channels to keep, and how it was found."""
-        wanted, clock = self._settings.multiple, self._context.clock
-        if wanted != "measured":
-            return wanted, []
-        if clock is None:
-            return _USUAL_MULTIPLE, [f"multiples of {_USUAL_MULTIPLE} channels, not measured"]
-        self._context.progress.update("which widths the target likes")
-        kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-        convolution = any(isinstance(module, kinds) for module in model.modules())
-        found, measured = liked_multiple(clock, convolution=convolution)
-        told = ", ".join(f"{one.width}: {one.excess:.2f}" for one in measured)
-        return found, [f"{clock.name} likes multiples of {found} channels (cost by width: {told})"]
 
     def plan(
         self,

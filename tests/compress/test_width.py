@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgekit.compress.base import Measured
-from edgekit.compress.prune.width import liked_multiple, measure_widths
+from edgekit.compress.width import liked_multiple, measure_widths
 from edgekit.workload import Workload
 
 

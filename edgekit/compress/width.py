@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from edgekit.compress.base import Clock
+from edgekit.compress.base import Clock, ModuleContext
 from edgekit.workload import Workload
 
-__all__ = ["Width", "liked_multiple", "measure_widths"]
+__all__ = ["Width", "chosen_multiple", "liked_multiple", "measure_widths"]
 
 #: Every engine likes multiples of the last candidate; the others are judged by their odd multiples.
 _CANDIDATES = {4: (68, 84, 100), 8: (72, 104, 120), 16: (80, 112)}
@@ -20,6 +21,8 @@ _ANCHORS = (64, 96, 128)
 #: A multiple is liked when its widths cost no more than so much above what their neighbours say.
 _TOLERANCE = 1.06
 _DEPTH = 8
+#: Where the target is not asked: a vector of 16 float32 values in AVX-512.
+_USUAL = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,29 @@ class Width:
     width: int
     seconds: float
     excess: float
+
+
+def chosen_multiple(
+    wanted: int | Literal["measured"], model: nn.Module, context: ModuleContext
+) -> tuple[int, list[str]]:
+    """The multiple of channels or ranks to use, and how it was found, a line each.
+
+    Args:
+        wanted: a number, or ``measured`` to ask the target, where there is a clock.
+        model: tells by its layers whether convolutions or linear layers are to be asked about.
+        context: the clock.
+    """
+    if wanted != "measured":
+        return wanted, []
+    clock = context.clock
+    if clock is None:
+        return _USUAL, [f"multiples of {_USUAL} channels, not measured"]
+    context.progress.update("which widths the target likes")
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    convolution = any(isinstance(module, kinds) for module in model.modules())
+    found, measured = liked_multiple(clock, convolution=convolution)
+    told = ", ".join(f"{one.width}: {one.excess:.2f}" for one in measured)
+    return found, [f"{clock.name} likes multiples of {found} channels (cost by width: {told})"]
 
 
 def measure_widths(clock: Clock, *, convolution: bool) -> list[Width]:
