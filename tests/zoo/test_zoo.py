@@ -9,6 +9,7 @@ import pytest
 
 from edgekit import zoo
 from edgekit.compress.base import ModuleContext
+from edgekit.compress.modules import count_parameters
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import ModelReferenceError
@@ -19,6 +20,7 @@ from edgekit.zoo import efficientnet_lite0
 #: The metric of each model in float32: held-out accuracy, or fidelity to itself.
 FLOAT = {
     "mlp-digits": 0.97,
+    "resnet14-mnist": 0.985,
     "resnet8-mnist": 0.98,
     "lstm-digits": 0.96,
     "efficientnet-lite0": 1.0,
@@ -53,7 +55,7 @@ def test_every_model_is_described(workload: Workload) -> None:
     assert workload.description
 
 
-@pytest.mark.parametrize("name", ["mlp-digits", "resnet8-mnist", "lstm-digits"])
+@pytest.mark.parametrize("name", ["mlp-digits", "resnet8-mnist", "resnet14-mnist", "lstm-digits"])
 def test_no_held_out_digit_is_calibrated_on(name: str) -> None:
     module = __import__(f"edgekit.zoo.{name.replace('-', '_')}", fromlist=["CLASSIFIER"])
     data = module.CLASSIFIER.load_data()
@@ -119,4 +121,17 @@ def test_listing_the_zoo_imports_no_torch() -> None:
 
 def test_checkpoints_are_small_enough_to_ship() -> None:
     folder = Path(zoo.__file__).parent / "checkpoints"
-    assert all(file.stat().st_size < 400_000 for file in folder.glob("*.safetensors"))
+    large = {"resnet14-mnist", "resnet14-mnist-half"}  # 0.2 GMACs and more need their weights
+    sizes = {file.stem: file.stat().st_size for file in folder.glob("*.safetensors")}
+    assert all(size < 400_000 for name, size in sizes.items() if name not in large)
+    assert sum(sizes.values()) < 8_000_000
+
+
+@pytest.mark.parametrize("name", ["resnet8-mnist", "resnet14-mnist"])
+def test_the_smaller_variant_is_smaller_and_trained(name: str) -> None:
+    workload = zoo.load(name)
+    assert workload.smaller is not None
+    smaller = workload.smaller()
+    assert count_parameters(smaller.model) < 0.3 * count_parameters(workload.model)
+    with reference_predict(smaller) as predict:
+        assert smaller.score(predict) >= 0.98
