@@ -136,7 +136,7 @@ def print_summary(manifest: Manifest, console: Console) -> None:
     accuracy = manifest.accuracy
     metric = accuracy.metric.replace("_", " ") if accuracy else "metric"
     table = Table("", "artifact", metric, "size", "p50", "p90", "p99", "vs fp32", box=None)
-    table.columns[1].no_wrap = True
+    table.columns[1].no_wrap = table.columns[3].no_wrap = True
     for column in table.columns[2:]:
         column.justify = "right"
     if accuracy:
