@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgekit import runtimes
-from edgekit.errors import WorkloadError
 from edgekit.runtimes import SessionOptions
-from edgekit.spec import Array, Feeds, Outputs
+from edgekit.spec import Feeds, Outputs
 from edgekit.workload import Predict, Workload
 
 if TYPE_CHECKING:
@@ -67,28 +66,12 @@ def _torch_predict(
 ) -> Predict:
     import torch  # only where a PyTorch model is the reference
 
+    from edgekit.compress.modules import named_outputs
+
     def predict(feeds: Feeds) -> Outputs:
         with torch.no_grad():
             result = model(*(torch.from_numpy(np.array(feeds[name])) for name in input_names))
-        values = _flatten(result)
-        if len(values) != len(output_names):
-            raise WorkloadError(
-                f"returned {len(values)} tensors, output_names has {len(output_names)}",
-                where="model forward",
-                fix="Set output_names to one name for each tensor that forward returns",
-            )
-        return dict(zip(output_names, values, strict=True))
+        tensors = named_outputs(result, output_names)
+        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
     return predict
-
-
-def _flatten(result: Any) -> list[Array]:
-    """The tensors of a forward result in the order in which torch.export lists them."""
-    if isinstance(result, Mapping):
-        result = list(result.values())
-    if isinstance(result, list | tuple):
-        return [array for item in result for array in _flatten(item)]
-    if result is None:
-        return []
-    array: Array = result.detach().cpu().numpy()
-    return [array]

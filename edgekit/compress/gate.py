@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
-from edgekit.compress.base import Change, ModuleContext
+from torch import nn
 
-if TYPE_CHECKING:
-    import torch
+from edgekit.compress.base import Change, ModuleContext, PassReport, Trained
+from edgekit.compress.modules import copied
+from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.settings import FineTune
+from edgekit.workload import Workload
 
-    from edgekit.workload import Workload
-
-__all__ = ["Verdict", "judge_speed", "undo"]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a candidate is to be kept.
-
-    Attributes:
-        keep: True also where nothing was measured.
-        told: the figures, one line for people; empty where nothing was measured.
-    """
-
-    keep: bool
-    told: str = ""
+__all__ = ["kept_if_faster"]
 
 
-def judge_speed(
-    workload: Workload, candidate: torch.nn.Module, context: ModuleContext, *, measured: bool
-) -> Verdict:
-    """Time ``candidate`` against the workload's model.
+class _Settings(Protocol):
+    """The keys that such passes have in common."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def measured(self) -> bool: ...
+    @property
+    def finetune(self) -> FineTune | None: ...
+
+
+def kept_if_faster(
+    workload: Workload,
+    candidate: nn.Module,
+    changes: Sequence[Change],
+    total: int,
+    settings: _Settings,
+    context: ModuleContext,
+) -> Trained:
+    """The candidate, fine-tuned, or the model as it was where the candidate is not faster.
 
     Args:
         workload: as it was before the pass.
-        candidate: its changed model.
+        candidate: its changed model; fine-tuned in place.
+        changes: what was done, or left, to get there.
+        total: how many changes there could have been.
+        settings: the pass; ``measured`` False keeps the candidate untimed.
         context: with a clock, or without where latency is not to be measured.
-        measured: False to keep the candidate untimed.
 
     Raises:
-        EdgekitError: one of them cannot be exported.
+        EdgekitError: one of the models cannot be exported, or the fine-tuning failed.
     """
-    if context.clock is None or not measured:
-        return Verdict(keep=True)
-    found = context.clock.compare(workload, replace(workload, model=candidate))
-    told = f"{context.clock.name}: {found.ratio:.2f} times as fast, at least {found.low:.2f}"
-    return Verdict(found.low > 1.0, told)
-
-
-def undo(changes: Iterable[Change], verdict: Verdict) -> tuple[Change, ...]:
-    """The changes, those that were kept now as undone because of the verdict."""
-    why = f"not measurably faster, {verdict.told}"
-    return tuple(
-        replace(one, after=one.before, kept=False, why=why) if one.kept else one for one in changes
+    told = ""
+    if context.clock is not None and settings.measured:
+        found = context.clock.compare(workload, replace(workload, model=candidate))
+        told = f"{context.clock.name}: {found.ratio:.2f} times as fast, at least {found.low:.2f}"
+        if found.low <= 1.0:
+            undone = [_undone(one, told) if one.kept else one for one in changes]
+            report = PassReport(settings.type, 0, total, (told,), changes=tuple(undone))
+            return Trained(copied(workload), report)
+    if settings.finetune is not None:
+        finetune(workload, candidate, settings.finetune, context, label=settings.type)
+    done = sum(change.kept for change in changes)
+    details = (told,) if told else ()
+    return Trained(
+        candidate, PassReport(settings.type, done, total, details, changes=tuple(changes))
     )
+
+
+def _undone(change: Change, told: str) -> Change:
+    why = f"not measurably faster, {told}"
+    return replace(change, after=change.before, kept=False, why=why)

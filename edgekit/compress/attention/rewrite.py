@@ -12,15 +12,14 @@ from edgekit.compress.attention.linformer import LinformerAttention
 from edgekit.compress.attention.module import AttentionBlock, SelfAttention
 from edgekit.compress.attention.recipe_pass import EfficientAttention
 from edgekit.compress.attention.window import WindowAttention
-from edgekit.compress.base import Change, ModuleContext, PassReport, Trained
-from edgekit.compress.gate import judge_speed, undo
+from edgekit.compress.base import Change, ModuleContext, Trained
+from edgekit.compress.gate import kept_if_faster
 from edgekit.compress.modules import (
     calibration_tensors,
     copied,
     example_tensors,
     require_forward,
 )
-from edgekit.compress.train.loop import finetune
 from edgekit.errors import WorkloadError
 from edgekit.workload import Workload
 
@@ -51,16 +50,7 @@ def rewrite_attention(
         "efficient attention",
         fix="Exclude the module whose attention weights or other results are used",
     )
-    verdict = judge_speed(workload, model, context, measured=settings.measured)
-    details = (verdict.told,) if verdict.told else ()
-    if not verdict.keep:
-        report = PassReport(settings.type, 0, len(found), details, changes=undo(changes, verdict))
-        return Trained(copied(workload), report)
-    if settings.finetune is not None:
-        finetune(workload, model, settings.finetune, context, label=settings.type)
-    return Trained(
-        model, PassReport(settings.type, len(done), len(found), details, changes=tuple(changes))
-    )
+    return kept_if_faster(workload, model, changes, len(found), settings, context)
 
 
 def _without_nested_tensors(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekit.compress.base import Change, ModuleContext, PassReport, Trained
+from edgekit.compress.base import Change, ModuleContext, Trained
 from edgekit.compress.drop.blocks import (
     Block,
     find_blocks,
@@ -19,7 +19,7 @@ from edgekit.compress.drop.blocks import (
     watch,
 )
 from edgekit.compress.drop.recipe_pass import DropLayers
-from edgekit.compress.gate import judge_speed, undo
+from edgekit.compress.gate import kept_if_faster
 from edgekit.compress.modules import (
     calibration_tensors,
     copied,
@@ -27,7 +27,6 @@ from edgekit.compress.modules import (
     named_outputs,
     require_forward,
 )
-from edgekit.compress.train.loop import finetune
 from edgekit.errors import WorkloadError
 from edgekit.workload import Workload
 
@@ -57,14 +56,7 @@ def drop_layers(workload: Workload, settings: DropLayers, context: ModuleContext
         fix="Let forward go over the modules that its container has",
     )
     changes = tuple(_change(one, scored, settings.how, dropped=one in dropped) for one in blocks)
-    verdict = judge_speed(workload, model, context, measured=settings.measured)
-    details = (verdict.told,) if verdict.told else ()
-    if not verdict.keep:
-        report = PassReport(settings.type, 0, len(blocks), details, changes=undo(changes, verdict))
-        return Trained(copied(workload), report)
-    if settings.finetune is not None:
-        finetune(workload, model, settings.finetune, context, label=settings.type)
-    return Trained(model, PassReport(settings.type, count, len(blocks), details, changes=changes))
+    return kept_if_faster(workload, model, changes, len(blocks), settings, context)
 
 
 def _count(workload: Workload, settings: DropLayers, blocks: Sequence[Block]) -> int:

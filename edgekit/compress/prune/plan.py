@@ -71,6 +71,7 @@ def make_plan(
         least: the least share of its units that a group keeps.
     """
     choose = _by_rank if scope == "global" else _by_share
+    left = share_left(model, inputs, found, of)
 
     def attempt(level: float) -> Plan:
         counts = choose(groups, scores, level, least)
@@ -79,7 +80,7 @@ def make_plan(
             for group, wanted in zip(groups, counts, strict=True)
             if (count := _rounded(group, wanted, multiple)) < group.size
         }
-        return Plan(kept, share_left(model, inputs, found, kept, of))
+        return Plan(kept, left(kept))
 
     return _bisect(attempt, share)
 
@@ -129,20 +130,28 @@ def _highest(scores: Array, count: int) -> Array:
 
 
 def share_left(
-    model: nn.Module,
-    inputs: Mapping[str, torch.Tensor],
-    found: Groups,
-    kept: Mapping[str, list[int]],
-    of: str,
-) -> float:
-    """The share of the model's ``of`` that is left with these units, 0 to 1."""
+    model: nn.Module, inputs: Mapping[str, torch.Tensor], found: Groups, of: str
+) -> Callable[[Mapping[str, list[int]]], float]:
+    """A function that gives the share of the model's ``of`` that is left with some units, 0 to 1.
+
+    The whole is counted once, here.
+    """
     if of == "channels":
-        return float(np.mean([len(kept.get(g.name, range(g.size))) / g.size for g in found]))
-    smaller = copy.deepcopy(model)
-    keep(smaller, found, kept)
-    if of == "parameters":
-        return count_parameters(smaller) / count_parameters(model)
-    return count_macs(smaller, inputs) / count_macs(model, inputs)
+        return lambda kept: float(
+            np.mean([len(kept.get(g.name, range(g.size))) / g.size for g in found])
+        )
+
+    def size(of_model: nn.Module) -> int:
+        return count_macs(of_model, inputs) if of == "macs" else count_parameters(of_model)
+
+    whole = size(model)
+
+    def left(kept: Mapping[str, list[int]]) -> float:
+        smaller = copy.deepcopy(model)
+        keep(smaller, found, kept)
+        return size(smaller) / whole
+
+    return left
 
 
 def unit_costs(

@@ -162,7 +162,7 @@ class _Run:
                 for group in alike
             ]
         kept = {name: plan.kept[name] for name in names}
-        return names, share_left(model, self._inputs, groups, kept, self._settings.of), undone
+        return names, share_left(model, self._inputs, groups, self._settings.of)(kept), undone
 
     def _pruned(
         self, model: nn.Module, groups: Groups, plan: Plan, names: Sequence[str]

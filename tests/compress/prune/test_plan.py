@@ -49,7 +49,7 @@ def test_what_is_left_is_what_was_asked_for_within_one_multiple(
     # The largest that one multiple in each of the two groups can make of a difference.
     assert found.reached == pytest.approx(share, abs=2 * multiple / 32)
     model, groups, inputs = mlp()
-    assert found.reached == share_left(model, inputs, groups, found.kept, of)
+    assert found.reached == share_left(model, inputs, groups, of)(found.kept)
 
 
 @settings(max_examples=20)
@@ -101,7 +101,7 @@ def test_of_equal_units_the_first_stay() -> None:
 
 def test_the_model_is_not_touched() -> None:
     model, groups, inputs = mlp()
-    share_left(model, inputs, groups, {"0": [0, 1]}, "macs")
+    share_left(model, inputs, groups, "macs")({"0": [0, 1]})
     assert model[0].weight.shape == (32, 16)
 
 
@@ -110,11 +110,11 @@ def test_shares_are_of_what_they_say() -> None:
     kept = {"0": list(range(16))}
     whole = 16 * 32 + 32 * 32 + 32 * 4
     left = 16 * 16 + 16 * 32 + 32 * 4
-    assert share_left(model, inputs, groups, kept, "macs") == pytest.approx(left / whole)
+    assert share_left(model, inputs, groups, "macs")(kept) == pytest.approx(left / whole)
     biases = 32 + 32 + 4
-    share = share_left(model, inputs, groups, kept, "parameters")
+    share = share_left(model, inputs, groups, "parameters")(kept)
     assert share == pytest.approx((left + biases - 16) / (whole + biases))
-    assert share_left(model, inputs, groups, kept, "channels") == pytest.approx(0.75)
+    assert share_left(model, inputs, groups, "channels")(kept) == pytest.approx(0.75)
 
 
 def test_a_unit_costs_what_it_is_made_of_and_what_reads_it() -> None:
