@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import compression_tools as tools
+import torch
 from edgekit.runtimes import SessionOptions
 from matplotlib.figure import Figure
 
@@ -117,7 +118,7 @@ def make_all(workload: Workload, epochs: int, result: Result) -> list[Workload]:
     add(HALF, None, smaller, smaller)
     for share in SHARES:
         for name, tool in tools.TOOLS.items():
-            tools.seeded(0)
+            torch.manual_seed(0)
             pruned = tools.as_workload(workload, tool(workload, share))
             add(name, share, pruned, tuned(workload, pruned, FineTune(epochs=epochs)))
             if name == "edgekit l2":

@@ -112,7 +112,3 @@ def sparsity(model: nn.Module) -> float:
     """The share of zeros among all weights."""
     weights = [p.detach() for p in model.parameters() if p.ndim > 1]
     return float(sum((w == 0).sum() for w in weights) / sum(w.numel() for w in weights))
-
-
-def seeded(seed: int) -> None:
-    torch.manual_seed(seed)

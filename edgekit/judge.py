@@ -78,9 +78,10 @@ class Judge:
                 self._sessions[one.artifact.id] = stack.enter_context(session)
         progress.stage("Run the original")
         self.references: dict[str, Reference] = {}
-        for name, model in models.items():
-            with reference_predict(model) as predict:
-                self.references[name] = Reference.record(predict, verification_feeds(workload))
+        feeds = verification_feeds(workload)
+        for name in {ORIGINAL: None} | {one.model: None for one in built}:
+            with reference_predict(models[name]) as predict:
+                self.references[name] = Reference.record(predict, feeds)
         self.notes: tuple[str, ...] = ()
 
     def verify(self) -> list[Verification]:
