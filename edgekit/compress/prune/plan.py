@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +19,6 @@ from edgekit.compress.prune.surgery import keep
 from edgekit.spec import Array
 
 __all__ = ["Plan", "channels_of", "make_plan", "share_left", "unit_costs"]
-
-#: Bisections of the threshold: enough to settle one unit in four thousand.
-_BISECTIONS = 12
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -66,62 +63,51 @@ def make_plan(
         share: of the model's ``of`` that may stay, 0 to 1.
         of: ``macs``, ``parameters`` or ``channels``.
         scope: ``global`` ranks the units of all groups together; ``layer`` takes the same share of
-            each group.
+            each group, within one multiple.
         multiple: of channels that every pruned group keeps; where a group is smaller, all stay.
         least: the least share of its units that a group keeps.
-    """
-    choose = _by_rank if scope == "global" else _by_share
-    left = share_left(model, inputs, found, of)
 
-    def attempt(level: float) -> Plan:
-        counts = choose(groups, scores, level, least)
+    Returns:
+        Of the plans that differ by one multiple in one group, the nearest to ``share``, or the
+        smallest that there is.
+    """
+    left = share_left(model, inputs, found, of)
+    order = _order(groups, scores, scope, multiple, least)
+
+    def attempt(removed: int) -> Plan:
+        counts = {group.name: group.size for group in groups}
+        counts.update(order[:removed])
         kept = {
-            group.name: _highest(scores[group.name], count).tolist()
-            for group, wanted in zip(groups, counts, strict=True)
-            if (count := _rounded(group, wanted, multiple)) < group.size
+            group.name: _highest(scores[group.name], counts[group.name]).tolist()
+            for group in groups
+            if counts[group.name] < group.size
         }
         return Plan(kept, left(kept))
 
-    return _bisect(attempt, share)
-
-
-def _bisect(attempt: Callable[[float], Plan], share: float) -> Plan:
-    """The plan at the highest level whose size is within ``share``, or the smallest one there is.
-
-    Steps of whole multiples cannot meet the share exactly; of the plans tried the nearest wins.
-    """
-    low, high = 0.0, 1.0
-    tried = [attempt(0.0)]
-    for _ in range(_BISECTIONS):
-        level = (low + high) / 2
-        plan = attempt(level)
-        tried.append(plan)
-        low, high = (level, high) if plan.reached <= share else (low, level)
+    fewest = bisect_left(range(len(order)), -share, key=lambda n: -attempt(n).reached)
+    tried = [attempt(removed) for removed in {fewest, max(fewest - 1, 0)}]
     return min(tried, key=lambda plan: abs(plan.reached - share))
 
 
-def _by_share(
-    groups: Sequence[Group], scores: Mapping[str, Array], level: float, least: float
-) -> list[float]:
-    del scores
-    return [group.size * max(level, least) for group in groups]
+def _order(
+    groups: Sequence[Group], scores: Mapping[str, Array], scope: str, multiple: int, least: float
+) -> list[tuple[str, int]]:
+    """What to remove first: groups, each with the units that are then left of it.
 
-
-def _by_rank(
-    groups: Sequence[Group], scores: Mapping[str, Array], level: float, least: float
-) -> list[float]:
-    """How many units of each group are among the best ``level`` of all units."""
-    everything = np.concatenate([scores[group.name] for group in groups])
-    cut = np.quantile(everything, 1.0 - level)
-    return [max(float((scores[g.name] >= cut).sum()), g.size * least) for g in groups]
-
-
-def _rounded(group: Group, wanted: float, multiple: int) -> int:
-    """Units whose channels are the nearest multiple, at least one; all where none is smaller."""
-    step = multiple // math.gcd(multiple, channels_of(group))
-    if group.size <= step:
-        return group.size
-    return min(max(round(wanted / step), 1) * step, group.size)
+    A group is taken away by blocks, each of which leaves a whole multiple.
+    """
+    found: list[tuple[float, str, int]] = []
+    for group in groups:
+        step = multiple // math.gcd(multiple, channels_of(group))
+        lowest = max(math.ceil(group.size * least / step), 1) * step
+        rising = np.sort(scores[group.name])
+        before = group.size
+        for left in range((group.size - 1) // step * step, lowest - 1, -step):
+            block = rising[group.size - before : group.size - left]
+            rank = float(block.mean()) if scope == "global" else 1.0 - left / group.size
+            found.append((rank, group.name, left))
+            before = left
+    return [(name, left) for _, name, left in sorted(found, key=lambda block: block[0])]
 
 
 def _highest(scores: Array, count: int) -> Array:
