@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from edgekit.build import Builder, Target
 from edgekit.compress.base import GraphPass, Measured
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
+from edgekit.profile.sizes import resized
 from edgekit.profile.stats import compare, percentile, summarize
 from edgekit.reference import take_samples
 from edgekit.runtimes import SessionOptions
@@ -38,15 +39,22 @@ class ArtifactClock:
         workload: the original, to choose the engine by.
         passes: the recipe's graph passes.
         threads: of every session.
+        sizes: of dynamic dimensions, by name; the others are as in the data.
     """
 
     def __init__(
-        self, builder: Builder, workload: Workload, passes: Sequence[GraphPass], threads: int
+        self,
+        builder: Builder,
+        workload: Workload,
+        passes: Sequence[GraphPass],
+        threads: int,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         self._builder = builder
         self._passes = passes
         self._threads = threads
         self._original = workload
+        self._sizes = sizes or {}
 
     @property
     def name(self) -> str:
@@ -98,7 +106,8 @@ class ArtifactClock:
                 runtime = runtimes.require(target.runtime)
                 session = runtime.load(path, SessionOptions(threads=self._threads))
                 stack.enter_context(session)
-                timed.append(Timed(str(index), target.runtime, session, _sample(workload)))
+                feeds = resized(_sample(workload), workload.dynamic, self._sizes)
+                timed.append(Timed(str(index), target.runtime, session, feeds))
             least, most = _ROUNDS
             return profile_interleaved(
                 timed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edgekit.machine import this_machine
 from edgekit.manifest import Accuracy, Verification
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
+from edgekit.profile.sizes import resized
 from edgekit.progress import Progress
 from edgekit.reference import divisible, reference_predict, take_samples
 from edgekit.runtimes import Session, SessionOptions
@@ -35,11 +36,13 @@ class Timing:
         threads: intra-op threads of every session, None for all cores.
         rounds: least and most rounds of the interleaved run.
         seconds: stop after this time once the least rounds are done.
+        sizes: of dynamic dimensions of the timed sample, by name; the others are as in the data.
     """
 
     threads: int | None = None
     rounds: tuple[int, int] = (50, 1000)
     seconds: float = 20.0
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Judge:
@@ -147,7 +150,7 @@ class Judge:
         least, most = self._timing.rounds
         return profile_interleaved(
             entries,
-            self.references[ORIGINAL].feeds[0],
+            resized(self.references[ORIGINAL].feeds[0], self._workload.dynamic, self._timing.sizes),
             threads=self._timing.threads or this_machine().cores,
             min_rounds=least,
             max_rounds=most,

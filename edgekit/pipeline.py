@@ -25,6 +25,7 @@ from edgekit.manifest import REFERENCE, Accuracy, Decision, Manifest, PassRecord
 from edgekit.mixed_precision import MixedPrecision, fingerprint
 from edgekit.numerics import InstructionSet, probe
 from edgekit.profile.samples import Samples
+from edgekit.profile.sizes import require_dimensions, resized
 from edgekit.profile.stats import summarize
 from edgekit.progress import Progress, Silent
 from edgekit.reference import reference_predict
@@ -68,6 +69,7 @@ def make_bundle(
         GateError: an uncompressed artifact does not compute what the original does.
         EdgekitError: bad input of any kind, see :mod:`edgekit.errors`.
     """
+    require_dimensions(workload.dynamic, timing.sizes if timing is not None else {})
     beside = out.with_name(f"{out.name}.training")
     with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
@@ -141,7 +143,7 @@ def _changed(
     clock = None
     if timing is not None and ArtifactClock.available(builder):
         threads = timing.threads or this_machine().cores
-        clock = ArtifactClock(builder, workload, recipe.graph_passes, threads)
+        clock = ArtifactClock(builder, workload, recipe.graph_passes, threads, timing.sizes)
     teacher = None if isinstance(workload.model, Path) else workload.model
     return run_module_passes(workload, steps, replace(context, teacher=teacher, clock=clock))
 
@@ -198,11 +200,12 @@ def _search(
     """
     if recipe.search is None or not recipe.passes:
         return Journal(None, "")
-    settings = recipe.search
+    settings, measured = recipe.search, timing or Timing()
     if timing is None:
         settings = settings.model_copy(update={"latency": False})
     beside = out.with_name(f"{out.name}.search.jsonl")
     data = compressor.table.data if compressor.table is not None else ""
+    data += str(dict(measured.sizes) or "")  # trials of other sizes are not comparable
     journal = Journal(
         beside, fingerprint(compressor.source, recipe, workload, compressor.target.name, data)
     )
@@ -216,8 +219,8 @@ def _search(
         compressor,
         settings,
         max_drop=_max_drop(workload, recipe.budget),
-        sample=verification_feeds(workload)[0],
-        threads=(timing or Timing()).threads or this_machine().cores,
+        sample=resized(verification_feeds(workload)[0], workload.dynamic, measured.sizes),
+        threads=measured.threads or this_machine().cores,
         journal=journal,
         folder=work,
         progress=progress,

@@ -53,7 +53,7 @@ def _clock(
 @pytest.mark.parametrize("kinds", [(), ("int8-ptq",)], ids=["fp32", "int8"])
 def test_a_wider_net_is_slower(tmp_path: Path, runtime: str, kinds: tuple[str, ...]) -> None:
     clock = _clock(tmp_path, [runtime], *kinds)
-    narrow, wide = _net(32), _net(256)
+    narrow, wide = _net(32), _net(512)
     found = clock.compare(wide, narrow)
     assert found.ratio > found.low > 1.0
     slow, fast = clock.seconds([wide, narrow])

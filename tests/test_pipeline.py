@@ -15,7 +15,7 @@ from edgekit import build, pipeline
 from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import Recipe, load_recipe
-from edgekit.errors import ExportError, GateError, RuntimeUnavailableError
+from edgekit.errors import ExportError, GateError, RuntimeUnavailableError, SpecError
 from edgekit.manifest import Artifact
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.serve.engine import Engine
@@ -51,6 +51,15 @@ def test_a_judged_workload_gives_a_complete_record(judged: Workload, tmp_path: P
     assert manifest.calibration["samples"] == 32
     assert {decision.runtime for decision in manifest.decisions} == {"onnxruntime", "openvino"}
     assert [spec.tensor.shape for spec in manifest.inputs] == [("batch", 3, 16, 16)]
+
+
+def test_what_is_timed_has_the_sizes_that_were_asked_for(judged: Workload, tmp_path: Path) -> None:
+    timing = Timing(threads=1, rounds=(5, 5), sizes={"batch": 3})
+    made = _make(judged, tmp_path / "m.edge", timing=timing)
+    assert {samples.shapes["image"] for samples in made.manifest.latency} == {(3, 3, 16, 16)}
+    with pytest.raises(SpecError, match="'sequence'"):
+        _make(judged, tmp_path / "n.edge", timing=Timing(sizes={"sequence": 4}))
+    assert not (tmp_path / "n.edge").exists()
 
 
 def test_a_selected_artifact_is_never_slower_than_its_original(bundle: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.build import parse_targets
@@ -11,6 +12,7 @@ from edgekit.compress.recipe import Recipe, load_recipe
 from edgekit.modelref import resolve
 from edgekit.numerics import parse_target
 from edgekit.pipeline import Timing, make_bundle
+from edgekit.profile.sizes import parse_sizes
 from edgekit.report.table import print_summary
 
 __all__ = ["build_and_show"]
@@ -28,11 +30,15 @@ def build_and_show(
     target: str = "native",
     max_drop: float | None = None,
     seconds: float | None = None,
+    sizes: Sequence[str] = (),
     json: bool = False,
 ) -> Bundle:
     """Build the bundle and print what became of it. ``seconds`` None measures no latency."""
     chosen = _with_max_drop(load_recipe(recipe), max_drop)
     targets = parse_targets(runtimes, gpu)
+    timing = None
+    if seconds is not None:
+        timing = Timing(threads=threads, seconds=seconds, sizes=parse_sizes(sizes))
     with shown_progress() as progress:
         progress.stage("Load the model")
         workload = resolve(model, calib)
@@ -41,7 +47,7 @@ def build_and_show(
             output or Path(f"{workload.name}.edge"),
             recipe=chosen,
             targets=targets,
-            timing=Timing(threads=threads, seconds=seconds) if seconds is not None else None,
+            timing=timing,
             machine=None if target == "native" else parse_target(target),
             source=model,
             progress=progress,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "BundlePath", "Calib", "Gpu", "Json", "Model", "Output", "Runtimes", "Threads",
+    "BundlePath", "Calib", "Gpu", "Json", "Model", "Output", "Runtimes", "Sizes", "Threads",
 ]  # fmt: skip
 
 Model = Annotated[
@@ -39,5 +39,14 @@ Gpu = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of every session [default: all cores].")
+]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        metavar="NAME=SIZE",
+        help="Size of a dynamic dimension of what is timed, such as sequence=128; repeat for "
+        "several [default: the data's].",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._options import Calib, Gpu, Json, Model, Output, Runtimes, Threads
+from edgekit.cli._options import Calib, Gpu, Json, Model, Output, Runtimes, Sizes, Threads
 
 __all__ = ["compress"]
 
@@ -33,6 +33,7 @@ def compress(
         typer.Option(min=0.0, help="Largest loss of the model's metric; overrides the recipe."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the profiling run.")] = 20,
+    size: Sizes = None,
     json: Json = False,
 ) -> None:
     """Compress a model and write a verified, measured bundle.
@@ -53,5 +54,6 @@ def compress(
         target=target,
         max_drop=max_drop,
         seconds=seconds,
+        sizes=size or [],
         json=json,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._options import BundlePath, Json, Threads
+from edgekit.cli._options import BundlePath, Json, Sizes, Threads
 
 __all__ = ["profile"]
 
@@ -17,6 +17,7 @@ def profile(
     runtime: Annotated[str | None, typer.Option(help="Only this runtime's artifacts.")] = None,
     threads: Threads = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
+    size: Sizes = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the raw samples as JSON here.")
@@ -32,13 +33,19 @@ def profile(
     from edgekit.bundle import Bundle
     from edgekit.cli._console import print_json, shown_progress, stdout
     from edgekit.profile.bundle import profile_bundle
+    from edgekit.profile.sizes import parse_sizes
     from edgekit.report.table import print_latency
 
     opened = Bundle.open(bundle)
     with shown_progress() as progress:
         progress.stage("Profile")
         samples = profile_bundle(
-            opened, runtime=runtime, threads=threads, batch=batch, seconds=seconds
+            opened,
+            runtime=runtime,
+            threads=threads,
+            batch=batch,
+            sizes=parse_sizes(size or []),
+            seconds=seconds,
         )
     document = [one.model_dump(mode="json") for one in samples]
     if output is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgekit.errors import WorkloadError
+from edgekit.errors import CompressError, WorkloadError, nearest
 from edgekit.workload import Workload
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "count_macs",
     "count_parameters",
     "example_tensors",
+    "excluded",
     "named_outputs",
     "require_finite",
     "require_forward",
@@ -70,6 +72,35 @@ def require_training(workload: Workload, what: str) -> None:
 def example_tensors(workload: Workload) -> dict[str, torch.Tensor]:
     """The example inputs as tensors, in the order of ``forward``'s parameters."""
     return {name: torch.as_tensor(value) for name, value in workload.example_inputs.items()}
+
+
+def excluded(
+    globs: Collection[str], names: Collection[str], what: str, where: str
+) -> dict[str, str]:
+    """The names that globs of ``exclude`` match, each with its glob.
+
+    Args:
+        globs: patterns as of :mod:`fnmatch`, case-sensitive.
+        names: what there is to exclude.
+        what: what it is, in the singular, for the error.
+        where: for the error.
+
+    Raises:
+        CompressError: a glob matches nothing; names the nearest.
+    """
+    found: dict[str, str] = {}
+    for glob in globs:
+        hits = [name for name in names if fnmatchcase(name, glob)]
+        if not hits:
+            near = nearest(glob, names)
+            raise CompressError(
+                f"exclude {glob!r} matches no {what}"
+                + (f", did you mean {near!r}?" if near else ""),
+                where=where,
+                fix=f"Choose from {', '.join(list(names)[:20])}; * stands for anything",
+            )
+        found |= dict.fromkeys(hits, glob)
+    return found
 
 
 def calibration_tensors(workload: Workload, most: int) -> Iterator[dict[str, torch.Tensor]]:

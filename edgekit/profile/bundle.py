@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
-
-import numpy as np
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
@@ -12,6 +11,7 @@ from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
 from edgekit.machine import this_machine
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
+from edgekit.profile.sizes import resized
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
 from edgekit.verify import Reference, unusable
@@ -25,6 +25,7 @@ def profile_bundle(
     runtime: str | None = None,
     threads: int | None = None,
     batch: int = 1,
+    sizes: Mapping[str, int] | None = None,
     seconds: float = 20.0,
 ) -> list[Samples]:
     """Latency of every artifact that this machine can run, all in one interleaved run.
@@ -34,12 +35,13 @@ def profile_bundle(
         runtime: only the artifacts of this runtime.
         threads: intra-op threads of every session, None for all cores.
         batch: samples in one inference: the first stored one, repeated.
+        sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
         seconds: time limit of the run.
 
     Raises:
         RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
             machine can run.
-        SpecError: the model's batch is fixed to another size.
+        SpecError: the model's batch is fixed, or no dynamic dimension has that name.
     """
     if runtime is not None:
         bundle.selected(runtime)
@@ -66,7 +68,7 @@ def profile_bundle(
         ]
         return profile_interleaved(
             entries,
-            _feeds(bundle, batch),
+            _feeds(bundle, batch, sizes or {}),
             threads=options.threads,
             min_rounds=50,
             max_rounds=1000,
@@ -74,20 +76,24 @@ def profile_bundle(
         )
 
 
-def _feeds(bundle: Bundle, batch: int) -> Feeds:
+def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:
     manifest = bundle.manifest
     if manifest.reference is None:
         raise BundleError(
             "holds no reference samples", where=str(bundle.path), fix="Build the bundle again"
         )
-    feeds = Reference.load(bundle.path / manifest.reference).feeds[0]
-    if batch == 1:
-        return feeds
-    for spec in manifest.inputs:
-        if not spec.shape or isinstance(spec.shape[0], int):
-            raise SpecError(
-                f"its first dimension is fixed to {spec.shape[0] if spec.shape else 'nothing'}",
-                where=f"input {spec.name!r}",
-                fix="Leave --batch out, or export the model with a dynamic batch",
-            )
-    return {name: np.repeat(array[:1], batch, axis=0) for name, array in feeds.items()}
+    axes = {
+        spec.name: {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+        for spec in manifest.inputs
+    }
+    wanted = dict(sizes)
+    if batch != 1:
+        for spec in manifest.inputs:
+            if 0 not in axes[spec.name]:
+                raise SpecError(
+                    f"its first dimension is fixed to {spec.shape[0] if spec.shape else 'nothing'}",
+                    where=f"input {spec.name!r}",
+                    fix="Leave --batch out, or export the model with a dynamic batch",
+                )
+            wanted[axes[spec.name][0]] = batch
+    return resized(Reference.load(bundle.path / manifest.reference).feeds[0], axes, wanted)

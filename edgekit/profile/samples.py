@@ -41,3 +41,10 @@ class Samples(BaseModel):
     latencies_ns: tuple[int, ...] = Field(min_length=1)
     machine: Machine
     started: str
+
+    @property
+    def call(self) -> str:
+        """The shapes in words: ``input_ids 1x128, attention_mask 1x128``."""
+        return ", ".join(
+            f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes.items()
+        )

@@ -142,7 +142,7 @@ def _notes(manifest: Manifest, table: Sequence[Row]) -> list[str]:
     if manifest.latency:
         first = manifest.latency[0]
         notes.append(
-            f"Latency: {first.scenario}, {first.threads} threads, "
+            f"Latency of {html.escape(first.call)}: {first.scenario}, {first.threads} threads, "
             f"{len(first.latencies_ns)} samples an artifact, all interleaved in one run of "
             f"{first.started}, after {first.warmup} warm-up inferences each. The brackets "
             "are 95 % bootstrap intervals of the ratio of medians."

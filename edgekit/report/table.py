@@ -148,8 +148,11 @@ def print_summary(manifest: Manifest, console: Console) -> None:
     console.print(table)
     if manifest.latency:
         console.print(
-            "Latency in ms, all artifacts in one interleaved run; vs fp32 on that runtime.",
+            f"Milliseconds for {manifest.latency[0].call}, all interleaved in one run; vs fp32 on "
+            "that runtime.",
             style="dim",
+            highlight=False,
+            markup=False,
         )
     print_passes(manifest, console)
     here, told = validated_on(manifest)
@@ -183,7 +186,11 @@ def print_latency(samples: Sequence[Samples], console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "Milliseconds, interleaved in one run. ~: too few samples for a sure p99.", style="dim"
+        f"Milliseconds for {samples[0].call}, interleaved in one run. ~: too few samples for a "
+        "sure p99.",
+        style="dim",
+        highlight=False,
+        markup=False,
     )
 
 

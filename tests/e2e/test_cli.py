@@ -115,7 +115,10 @@ def test_a_user_model_from_factory_to_report(folder: Path) -> None:
         run("profile", "u.edge", "--seconds", "0.2", "-o", "s.json", "--json", cwd=folder).stdout
     )
     assert samples == json.loads((folder / "s.json").read_text())
-    run("profile", "u.edge", "--seconds", "0.2", "--batch", "2", cwd=folder)
+    shown = run("profile", "u.edge", "--seconds", "0.2", "--batch", "2", cwd=folder).stdout
+    assert "Milliseconds for x 2x4" in shown
+    wrong = run("profile", "u.edge", "--size", "sequence=2", cwd=folder, code=1)
+    assert "The dynamic dimensions are batch" in wrong.stderr
     run("report", "u.edge", cwd=folder)
     assert (folder / "u-report" / "report.html").stat().st_size > 10_000
 

@@ -80,6 +80,9 @@ def test_a_bundle_is_profiled_from_its_own_samples(bundle: Bundle) -> None:
     assert {samples.artifact for samples in found} == {a.id for a in bundle.manifest.artifacts}
     assert found[0].shapes["image"][0] == 4
     assert found[0].threads == 1
+    assert found[0].call == "image 4x3x16x16"
+    sized = profile_bundle(bundle, seconds=0.1, sizes={"batch": 3}, threads=1)
+    assert sized[0].shapes["image"][0] == 3
     only = profile_bundle(bundle, runtime="openvino", seconds=0.1)
     assert {samples.runtime for samples in only} == {"openvino"}
     with pytest.raises(RuntimeUnavailableError, match="tensorrt-rtx"):

@@ -13,7 +13,7 @@ from edgekit.compress.lowrank.attention import Attention, called, find_attention
 from edgekit.compress.lowrank.base import Candidate, Site
 from edgekit.compress.lowrank.cp import CpSite
 from edgekit.compress.lowrank.joint import AttentionSite
-from edgekit.compress.lowrank.layers import Layer, excluded, find
+from edgekit.compress.lowrank.layers import Layer, barred, find
 from edgekit.compress.lowrank.measure import faster_kinds, with_sites
 from edgekit.compress.lowrank.ranks import choose
 from edgekit.compress.lowrank.spatial import SpatialSite
@@ -106,13 +106,13 @@ def _sites(
 ) -> tuple[list[Site], dict[str, str]]:
     """The sites in the order of ``named_modules``, and why others are none."""
     where = f"workload {workload.name!r}, pass {settings.type}"
-    barred = excluded(model, settings.exclude, where)
+    left_out = barred(model, settings.exclude, where)
     inputs = list(example_tensors(workload).values())
     layers, refused = find(model, inputs)
     layers = {
         name: layer
         for name, layer in layers.items()
-        if barred.isdisjoint(layer.names) and (layer.pointwise or settings.conv != "none")
+        if left_out.isdisjoint(layer.names) and (layer.pointwise or settings.conv != "none")
     }
     if not layers:
         raise CompressError(
@@ -134,7 +134,7 @@ def _sites(
     sites += [AttentionSite(block, model, moments, positions, power) for block, power in blocks]
     order = {name: index for index, (name, _) in enumerate(model.named_modules())}
     return sorted(sites, key=lambda site: order[site.name]), {
-        name: why for name, why in refused.items() if name not in barred
+        name: why for name, why in refused.items() if name not in left_out
     }
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
 from edgekit.compress.lowrank.base import Candidate, Site
-from edgekit.errors import CompressError, nearest
+from edgekit.compress.modules import excluded
 
-__all__ = ["Layer", "LayerSite", "conv_part", "excluded", "find", "linear_part"]
+__all__ = ["Layer", "LayerSite", "barred", "conv_part", "find", "linear_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,23 +238,12 @@ def _runs_with(model: nn.Module, layers: Iterable[Layer], inputs: Sequence[torch
     return True
 
 
-def excluded(model: nn.Module, globs: Collection[str], where: str) -> set[str]:
+def barred(model: nn.Module, globs: Collection[str], where: str) -> set[str]:
     """The names of modules that one of the globs matches, and those inside them.
 
     Raises:
         CompressError: a glob matches no module; names the nearest.
     """
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    found: set[str] = set()
-    for glob in globs:
-        hits = {name for name in names if fnmatchcase(name, glob)}
-        if not hits:
-            guess = nearest(glob, names)
-            hint = f", did you mean {guess!r}" if guess else ""
-            raise CompressError(
-                f"exclude {glob!r} matches no module{hint}",
-                where=where,
-                fix="Give qualified names as model.named_modules() has them; * stands for anything",
-            )
-        found |= {name for name in names for hit in hits if f"{name}.".startswith(f"{hit}.")}
-    return found
+    hits = excluded(globs, names, "module", where)
+    return {name for name in names for hit in hits if f"{name}.".startswith(f"{hit}.")}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgekit.compress.base import Change
+from edgekit.compress.modules import excluded
 from edgekit.compress.palettize.kmeans import palette, snap
-from edgekit.errors import CompressError, nearest
+from edgekit.errors import CompressError
 from edgekit.progress import Progress, Silent
 from edgekit.spec import Array
 
@@ -56,16 +56,7 @@ def palettize(
     Raises:
         CompressError: a glob names no module, or there is nothing to palettize.
     """
-    modules = [name for name, _ in model.named_modules()]
-    for glob in exclude:
-        if not any(fnmatchcase(name, glob) for name in modules):
-            near = nearest(glob, modules)
-            raise CompressError(
-                f"exclude names {glob!r}, and no module is called so"
-                + (f"; did you mean {near!r}?" if near else ""),
-                where=where,
-                fix="Take names from model.named_modules()",
-            )
+    left_out = excluded(exclude, [name for name, _ in model.named_modules()], "module", where)
     weights = {n: p for n, p in model.named_parameters() if p.ndim > 1 and p.is_floating_point()}
     if not weights:
         raise CompressError(
@@ -76,20 +67,22 @@ def palettize(
         progress.update(f"palettize, weight {index + 1} of {len(weights)}")
         old = parameter.detach().float().cpu().numpy().copy()  # else it would change along
         new = old
-        excluded = any(fnmatchcase(name.rpartition(".")[0], glob) for glob in exclude)
-        if not excluded:
+        as_it_was = name.rpartition(".")[0] in left_out
+        if not as_it_was:
             new = _shared(old, 2**bits, channels)
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(new))
         sizes = _zlib(old), _zlib(new)
         before, after = before + sizes[0], after + sizes[1]
-        changes.append(_change(name, old, new, sizes, excluded=excluded))
+        changes.append(_change(name, old, new, sizes, as_it_was=as_it_was))
     return changes, Sizes(before, after)
 
 
-def _change(name: str, old: Array, new: Array, sizes: tuple[int, int], *, excluded: bool) -> Change:
+def _change(
+    name: str, old: Array, new: Array, sizes: tuple[int, int], *, as_it_was: bool
+) -> Change:
     before, after = (f"{size / 1e3:.3g} kB compressed" for size in sizes)
-    if excluded:
+    if as_it_was:
         return Change(name, before, before, kept=False, why="excluded")
     if np.array_equal(old, new):
         return Change(name, before, before, kept=False, why="has no more values")

@@ -20,6 +20,7 @@ from edgekit.spec import Array
 
 __all__ = ["Plan", "channels_of", "make_plan", "share_left", "unit_costs"]
 
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which units of each group stay.

@@ -6,13 +6,12 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from edgekit.compress.base import Change, ModuleContext, PassReport, Trained
-from edgekit.compress.modules import copied, example_tensors
+from edgekit.compress.modules import copied, example_tensors, excluded
 from edgekit.compress.prune.find import find_groups
 from edgekit.compress.prune.groups import Group, Groups
 from edgekit.compress.prune.importance import score_units
@@ -21,7 +20,7 @@ from edgekit.compress.prune.surgery import keep
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.recalibrate import batch_norms, recalibrate
 from edgekit.compress.width import chosen_multiple
-from edgekit.errors import CompressError, nearest
+from edgekit.errors import CompressError
 from edgekit.workload import Workload
 
 if TYPE_CHECKING:
@@ -79,22 +78,14 @@ class _Run:
 
     def allowed(self, found: Groups) -> list[Group]:
         """What may be pruned."""
-        for pattern in self._settings.exclude:
-            names = [group.name for group in found]
-            if not any(fnmatchcase(name, pattern) for name in names):
-                guess = nearest(pattern, names)
-                hint = f", did you mean {guess!r}" if guess else ""
-                raise CompressError(
-                    f"exclude {pattern!r} matches no group of channels{hint}",
-                    where=f"pass {self._settings.type}",
-                    fix=f"Groups: {', '.join(names)}",
-                )
-        excluded = self._settings.exclude
-        allowed = [g for g in found if not any(fnmatchcase(g.name, p) for p in excluded)]
+        where = f"workload {self._workload.name!r}, pass {self._settings.type}"
+        names = [group.name for group in found]
+        left_out = excluded(self._settings.exclude, names, "group of channels", where)
+        allowed = [group for group in found if group.name not in left_out]
         if not allowed:
             raise CompressError(
                 "has no channels that can be removed",
-                where=f"workload {self._workload.name!r}, pass {self._settings.type}",
+                where=where,
                 fix="Leave the pass out, or exclude less",
             )
         return allowed

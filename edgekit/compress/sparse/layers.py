@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from edgekit.compress.base import Change
+from edgekit.compress.modules import excluded
 from edgekit.compress.sparse.masks import Pattern
-from edgekit.errors import CompressError, nearest
+from edgekit.errors import CompressError
 
 __all__ = ["Choice", "SparseLayer", "choose_layers", "from_matrix", "to_matrix"]
 
@@ -70,7 +70,11 @@ def choose_layers(
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
     }
-    named = _ends(found, ends) if exclude is None else _matched(found, exclude)
+    if exclude is None:
+        named = _ends(found, ends)
+    else:
+        barred = excluded(exclude, found, "layer", "the model")
+        named = {name: f"excluded by {glob!r}" for name, glob in barred.items()}
     shared = _shared(model)
     layers: dict[str, SparseLayer] = {}
     left = []
@@ -96,21 +100,6 @@ def _ends(found: dict[str, SparseLayer], ends: tuple[bool, bool]) -> dict[str, s
         left[names[0]] = "the first convolution usually stays dense; exclude decides"
     if len(names) > 1 and ends[1]:
         left[names[-1]] = "the last layer usually stays dense; exclude decides"
-    return left
-
-
-def _matched(found: dict[str, SparseLayer], globs: Sequence[str]) -> dict[str, str]:
-    left: dict[str, str] = {}
-    for glob in globs:
-        names = [name for name in found if fnmatchcase(name, glob)]
-        if not names:
-            guess = nearest(glob, found)
-            raise CompressError(
-                f"{glob!r} matches no layer" + (f", did you mean {guess!r}" if guess else ""),
-                where="exclude",
-                fix=f"Choose from {', '.join(list(found)[:20])}",
-            )
-        left |= dict.fromkeys(names, f"excluded by {glob!r}")
     return left
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgekit.compress.lowrank.cp import CpSite
-from edgekit.compress.lowrank.layers import Layer, LayerSite, excluded, find
+from edgekit.compress.lowrank.layers import Layer, LayerSite, barred, find
 from edgekit.compress.lowrank.spatial import SpatialSite
 from edgekit.compress.lowrank.svd import SvdSite
 from edgekit.compress.lowrank.tucker import TuckerSite
@@ -197,15 +197,15 @@ def test_finding_leaves_the_model_as_it_was() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_excluded_takes_what_is_inside() -> None:
+def test_barred_takes_what_is_inside() -> None:
     model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2)))
-    assert excluded(model, ["0"], "here") == {"0", "0.0"}
-    assert excluded(model, ["*.0"], "here") == {"0.0", "1.0"}
-    assert excluded(model, [], "here") == set()
+    assert barred(model, ["0"], "here") == {"0", "0.0"}
+    assert barred(model, ["*.0"], "here") == {"0.0", "1.0"}
+    assert barred(model, [], "here") == set()
 
 
 def test_exclude_that_matches_nothing_names_the_nearest() -> None:
     model = nn.Sequential()
     model.encoder = nn.Linear(2, 2)
     with pytest.raises(CompressError, match=r"'encodr' matches no module, did you mean 'encoder'"):
-        excluded(model, ["encodr"], "here")
+        barred(model, ["encodr"], "here")

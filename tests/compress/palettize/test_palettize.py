@@ -81,7 +81,9 @@ def test_what_has_few_values_already_is_told() -> None:
 
 
 def test_a_glob_that_names_nothing_suggests_the_nearest() -> None:
-    with pytest.raises(CompressError, match="'header', and no module is called so; did you mean"):
+    with pytest.raises(
+        CompressError, match="exclude 'header' matches no module, did you mean 'head'"
+    ):
         palettize(nn.ModuleDict({"head": nn.Linear(2, 2)}), 2, exclude=["header"])
 
 
