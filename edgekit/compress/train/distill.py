@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.modules import named_outputs
+from edgekit.compress.drop.blocks import find_blocks
+from edgekit.compress.modules import example_tensors, named_outputs
 from edgekit.compress.train import losses
 from edgekit.compress.train.data import Batch
 from edgekit.compress.train.settings import Distill
@@ -89,7 +90,8 @@ class Teacher:
         learnt = self._tap(student, batch, [pair.student for pair in pairs])
         outputs, total = self._outputs_loss(taught, learnt)
         if self._features:
-            total = total + _mean([self._feature_loss(p, taught, learnt) for p in self._features])
+            features = _mean([self._feature_loss(p, taught, learnt) for p in self._features])
+            total = total + self._settings.feature_weight * features
         if self._maps:
             total = total + _mean(
                 [
@@ -158,6 +160,9 @@ class Teacher:
         pairs: list[_Pair] = []
         names = {name for name, _ in student.named_modules() if name}
         teachers = [name for name, _ in self._model.named_modules() if name]
+        if self._settings.features == "blocks":
+            found = find_blocks(self._model, example_tensors(self._workload))
+            return [_Pair(block.name, block.name) for block in found if block.name in names]
         for wanted in self._settings.features:
             if isinstance(wanted, str):
                 found = [n for n in teachers if n in names and fnmatchcase(n, wanted)]

@@ -1,4 +1,7 @@
-"""How far a student's tensors are from its teacher's: scalars, 0 where they agree."""
+"""How far a student's tensors are from its teacher's: scalars, 0 where they agree.
+
+Half precision is compared in float32.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +25,20 @@ def kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float, axis: i
         temperature: above 0.
         axis: that of the classes; the mean is over all others.
     """
-    wanted = functional.log_softmax(teacher / temperature, axis)
-    got = functional.log_softmax(student / temperature, axis)
+    wanted = functional.log_softmax(_precise(teacher) / temperature, axis)
+    got = functional.log_softmax(_precise(student) / temperature, axis)
     return (wanted.exp() * (wanted - got)).sum(axis).mean() * temperature**2
 
 
 def relative_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Mean squared error in units of the teacher's mean square: 1 for a student of zeros."""
-    return functional.mse_loss(student, teacher) / teacher.square().mean().clamp(min=_TINY)
+    size = _precise(teacher).square().mean().clamp(min=_TINY)
+    return functional.mse_loss(_precise(student), _precise(teacher)) / size
 
 
 def cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """1 minus the cosine over the last axis, mean over all others."""
-    return (1.0 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
+    return (1.0 - functional.cosine_similarity(_precise(student), _precise(teacher), dim=-1)).mean()
 
 
 def feature_map_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -46,7 +50,8 @@ def feature_map_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.
         student: shape (N, C, H, W).
         teacher: shape (N, D, H, W); the numbers of channels may differ.
     """
-    maps = [functional.normalize(x.square().mean(1).flatten(1), dim=1) for x in (student, teacher)]
+    sizes = [_precise(x).square().mean(1).flatten(1) for x in (student, teacher)]
+    maps = [functional.normalize(size, dim=1) for size in sizes]
     return (maps[0] - maps[1]).square().sum(1).mean()
 
 
@@ -57,5 +62,9 @@ def attention_divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.
         student: probabilities of shape (N, heads, queries, keys).
         teacher: the same, but for the number of heads.
     """
-    got, wanted = (x.mean(1).clamp(min=_TINY) for x in (student, teacher))
+    got, wanted = (_precise(x).mean(1).clamp(min=_TINY) for x in (student, teacher))
     return (wanted * (wanted.log() - got.log())).sum(-1).mean()
+
+
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekit.compress.base import ModuleContext
 from edgekit.compress.modules import named_outputs
@@ -25,6 +26,7 @@ from edgekit.compress.train.checkpoint import (
 )
 from edgekit.compress.train.data import Batch, training_data
 from edgekit.compress.train.distill import Teacher
+from edgekit.compress.train.half import reduced_precision
 from edgekit.compress.train.pace import Teller, schedule
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import WorkloadError
@@ -101,6 +103,7 @@ class Run:
         self.rate = settings.rate or self.data.rate
         self.original = _original(workload, context) if settings.distill else None
         self.teacher = self._teacher()
+        self.frozen = self._inherited_embeddings()
         self.optimizer = self._optimizer()
         # A schedule of its own, like gradual sparsity, is to be gone through to its end.
         self.patience = None if after_step is not None else settings.patience
@@ -116,7 +119,11 @@ class Run:
 
     def run(self) -> FineTuned:
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), self._teacher_in_eval():
+        with (
+            torch.random.fork_rng(devices=devices),
+            self._teacher_in_eval(),
+            self._without_gradients(),
+        ):
             torch.manual_seed(self.seed)
             held = self.checkpoint.load()
             if held is None:
@@ -148,7 +155,7 @@ class Run:
         generators, they do as in the first run: those are put back to the epoch's beginning, and
         afterwards to where the checkpoint was written.
         """
-        self.model.train()
+        self._learning()
         if not resumed:
             self.epoch_rng = rng_state(self.device)
         set_rng_state(self.device, self.epoch_rng)
@@ -166,6 +173,14 @@ class Run:
                 fix="Let batches(epoch) make a fresh iterable of as many batches in every epoch",
             )
         self.epoch, self.position = self.epoch + 1, 0
+
+    def _learning(self) -> None:
+        """Train mode; without dropout and the like where a teacher says what is right."""
+        self.model.train()
+        if self.teacher is not None:
+            for module in self.model.modules():
+                # cuDNN's recurrent layers have no gradient in eval mode
+                module.training = isinstance(module, _BatchNorm | nn.RNNBase)
 
     def _train_step(self, batch: Batch) -> None:
         for group in self.optimizer.param_groups:
@@ -197,11 +212,12 @@ class Run:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         own = self.data.loss
-        if self.teacher is None or self.settings.distill is None:
-            assert own is not None
-            return own(self._outputs(batch), batch)
-        outputs, taught = self.teacher.loss(self.model, batch)
-        return self._mixed(outputs, taught, batch)
+        with reduced_precision(self.device) if self.settings.bfloat16 else nullcontext():
+            if self.teacher is None or self.settings.distill is None:
+                assert own is not None
+                return own(self._outputs(batch), batch)
+            outputs, taught = self.teacher.loss(self.model, batch)
+            return self._mixed(outputs, taught, batch)
 
     def _mixed(
         self, outputs: Mapping[str, torch.Tensor], taught: torch.Tensor, batch: Batch
@@ -307,9 +323,37 @@ class Run:
             for module, training in modes.items():
                 module.training = training
 
+    def _inherited_embeddings(self) -> list[nn.Parameter]:
+        """Embedding tables that are the teacher's: right as they are.
+
+        Training would change the rows that the data happens to have, and let the others decay.
+        """
+        if self.teacher is None or self.original is None:
+            return []
+        tables = dict(self.original.named_parameters())
+        return [
+            module.weight
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.Embedding)
+            and (own := tables.get(f"{name}.weight")) is not None
+            and torch.equal(own, module.weight)
+        ]
+
+    @contextmanager
+    def _without_gradients(self) -> Iterator[None]:
+        wanted = [parameter for parameter in self.frozen if parameter.requires_grad]
+        for parameter in wanted:
+            parameter.requires_grad_(requires_grad=False)
+        try:
+            yield
+        finally:
+            for parameter in wanted:
+                parameter.requires_grad_()
+
     def _optimizer(self) -> torch.optim.AdamW:
         """Weight decay pulls matrices and filters only: not norms, biases or scales."""
-        learnt = [p for p in self.model.parameters() if p.requires_grad]
+        frozen = {id(parameter) for parameter in self.frozen}
+        learnt = [p for p in self.model.parameters() if p.requires_grad and id(p) not in frozen]
         if not learnt:
             raise WorkloadError(
                 "no parameter of the model requires a gradient",
@@ -321,7 +365,9 @@ class Run:
             {"params": [p for p in learnt if p.ndim > 1], "weight_decay": _WEIGHT_DECAY},
             {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], lr=self.rate)
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=self.rate, fused=True
+        )
 
 
 def _original(workload: Workload, context: ModuleContext) -> nn.Module:
