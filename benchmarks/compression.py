@@ -1,15 +1,14 @@
 """edgekit's pruning beside its peers: same model, same data, same epochs, one run.
 
-    python benchmarks/compression.py [--model NAME ...] [--epochs N] [--json FILE] [--png FILE]
+    python benchmarks/compression.py [--model NAME ...] [--share S ...] [--epochs N] [--seeds N]
 
 ``make bench-compression`` sets up what it needs: Torch-Pruning and NNCF beside edgekit. Each tool
-prunes the trained model to several sizes. Every result is then fine-tuned with the same loop, data
-and epochs, exported by edgekit, and all artifacts of a model are timed together, interleaved, on
-ONNX Runtime and OpenVINO, in float and as edgekit's int8. ``torch.nn.utils.prune`` and NNCF make
-weights zero and keep shapes: their MACs stay. The unpruned variant of half the width stands beside.
-
-The last table is the promise of the recipe ``small``: its artifact on OpenVINO against that of the
-recipe ``int8``, each loaded afresh and timed in one interleaved run.
+prunes the trained model to several sizes. Torch-Pruning goes first, and the others are asked for
+just as many MACs as it left. Every result is then fine-tuned with the same loop, data and epochs,
+in several orders of the data, exported by edgekit, and all artifacts of a model are timed together,
+interleaved, on ONNX Runtime and OpenVINO, in float and as edgekit's int8. ``torch.nn.utils.prune``
+and NNCF make weights zero and keep shapes: their MACs stay. The unpruned variant of half the width
+stands beside.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 
 import compression_tools as tools
 import torch
@@ -29,7 +29,6 @@ from matplotlib.figure import Figure
 
 from edgekit import runtimes, zoo
 from edgekit.build import Builder, parse_targets
-from edgekit.bundle import Bundle
 from edgekit.compress.base import ModuleContext
 from edgekit.compress.modules import copied, count_macs, example_tensors
 from edgekit.compress.recipe import load_recipe
@@ -37,13 +36,12 @@ from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import Distill, FineTune
 from edgekit.machine import this_machine
 from edgekit.numerics import probe
-from edgekit.pipeline import Timing, make_bundle
 from edgekit.profile.runner import Timed, profile_interleaved
-from edgekit.profile.stats import compare, summarize
+from edgekit.profile.stats import summarize
 from edgekit.progress import Silent
 from edgekit.reference import reference_predict, take_samples
 from edgekit.spec import Feeds
-from edgekit.workload import Workload
+from edgekit.workload import Training, Workload
 
 THREADS = 2
 SHARES = (0.7, 0.5, 0.35)
@@ -54,14 +52,17 @@ ORIGINAL, HALF = "the original", "half the width, trained"
 
 @dataclass
 class Entry:
-    """One pruned model. Latencies in ms by engine and precision, None for a share not given."""
+    """One pruned model. Latencies in ms by engine and precision, None for a share not given.
+
+    ``after`` has one accuracy for each order of the training data.
+    """
 
     tool: str
     share: float | None
     macs: float
     sparsity: float
     before: float
-    after: float
+    after: list[float]
     p50_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -70,13 +71,14 @@ class Result:
     model: str
     epochs: int
     entries: list[Entry]
-    small: dict[str, float] = field(default_factory=dict)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", choices=("resnet8-mnist", "resnet14-mnist"))
+    parser.add_argument("--share", action="append", type=float, help="of the MACs that may stay")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, default=Path("build/compression.json"))
     parser.add_argument("--png", type=Path, default=Path("build/compression.png"))
     given = parser.parse_args()
@@ -85,9 +87,8 @@ def main() -> None:
         workload = zoo.load(name)
         with tempfile.TemporaryDirectory() as folder:
             result = Result(name, given.epochs, [])
-            pruned = make_all(workload, given.epochs, result)
+            pruned = make_all(workload, given.share or SHARES, given.seeds, result)
             time_all(workload, pruned, result, Path(folder))
-            result.small = small_against_int8(workload, Path(folder))
         print_result(result)
         results.append(result)
     given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -100,37 +101,48 @@ def score(workload: Workload) -> float:
         return workload.score(predict)
 
 
-def make_all(workload: Workload, epochs: int, result: Result) -> list[Workload]:
+def make_all(
+    workload: Workload, shares: Sequence[float], seeds: int, result: Result
+) -> list[Workload]:
     """Prune with every tool to every size, fine-tune, judge."""
     whole = count_macs(copied(workload), example_tensors(workload))
     made = []
 
-    def add(tool: str, share: float | None, pruned: Workload, tuned: Workload) -> None:
-        model = copied(tuned)
+    def add(tool: str, share: float | None, pruned: Workload, taught: Sequence[Workload]) -> None:
+        model = copied(taught[0])
         macs = count_macs(model, example_tensors(workload)) / whole
-        entry = Entry(tool, share, macs, tools.sparsity(model), score(pruned), score(tuned))
+        after = [score(one) for one in taught]
+        entry = Entry(tool, share, macs, tools.sparsity(model), score(pruned), after)
         result.entries.append(entry)
-        made.append(tuned)
+        made.append(taught[0])
         print(f"{workload.name}: {entry}", flush=True)
 
-    add(ORIGINAL, None, workload, workload)
+    add(ORIGINAL, None, workload, [workload])
     smaller = tools.as_workload(workload, tools.smaller(workload, 0.0))
-    add(HALF, None, smaller, smaller)
-    for share in SHARES:
+    add(HALF, None, smaller, [smaller])
+    for share in shares:
+        wanted = share
         for name, tool in tools.TOOLS.items():
             torch.manual_seed(0)
-            pruned = tools.as_workload(workload, tool(workload, share))
-            add(name, share, pruned, tuned(workload, pruned, FineTune(epochs=epochs)))
+            pruned = tools.as_workload(workload, tool(workload, wanted))
+            if tool is tools.torch_pruning_tool:
+                wanted = count_macs(copied(pruned), example_tensors(workload)) / whole
+            alone = FineTune(epochs=result.epochs)
+            add(name, share, pruned, [tuned(workload, pruned, alone, n) for n in range(seeds)])
             if name == "edgekit l2":
-                taught = FineTune(epochs=epochs, distill=Distill())
-                add("edgekit l2, distilled", share, pruned, tuned(workload, pruned, taught))
+                taught = FineTune(epochs=result.epochs, distill=Distill())
+                students = [tuned(workload, pruned, taught, n) for n in range(seeds)]
+                add("edgekit l2, distilled", share, pruned, students)
     return made
 
 
-def tuned(workload: Workload, pruned: Workload, settings: FineTune) -> Workload:
-    model = copied(pruned)
-    context = ModuleContext(teacher=copied(workload))
-    finetune(workload, model, settings, context, label="benchmark")
+def tuned(workload: Workload, pruned: Workload, settings: FineTune, seed: int) -> Workload:
+    """Fine-tuned on the workload's data in the order number ``seed``."""
+    model, own = copied(pruned), workload.training
+    assert own is not None
+    shuffled = Training(lambda epoch: own.batches(epoch + 1000 * seed), own.loss, own.rate)
+    context = ModuleContext(teacher=copied(workload), seed=seed)
+    finetune(replace(workload, training=shuffled), model, settings, context, label="benchmark")
     return replace(pruned, model=model)
 
 
@@ -168,43 +180,6 @@ def interleaved(timed: Sequence[Timed], feeds: Feeds) -> dict[str, float]:
     return {one.artifact: summarize(one).p50 for one in found}
 
 
-def small_against_int8(workload: Workload, folder: Path) -> dict[str, float]:
-    """How many times as fast as int8 the recipe ``small`` is on OpenVINO, and what it costs."""
-    timing = Timing(threads=THREADS, seconds=10)
-    bundles = {
-        name: make_bundle(
-            workload,
-            folder / f"{name}.edge",
-            recipe=load_recipe(name),
-            targets=parse_targets(["openvino"], None),
-            timing=timing,
-        )
-        for name in ("int8", "small")
-    }
-    feeds = take_samples(workload, workload.feeds(), 1)[0]
-    with ExitStack() as stack:
-        timed = [
-            Timed(name, "openvino", stack.enter_context(loaded(bundle)))
-            for name, bundle in bundles.items()
-        ]
-        before, after = profile_interleaved(
-            timed, feeds, threads=THREADS, min_rounds=100, max_rounds=1000, max_seconds=30
-        )
-    speed = compare(before, after)
-    scores = {name: selected_score(bundle) for name, bundle in bundles.items()}
-    return {"speedup": speed.ratio, "low": speed.low, "high": speed.high, **scores}
-
-
-def loaded(bundle: Bundle) -> runtimes.Session:
-    artifact = bundle.selected("openvino")
-    return runtimes.get("openvino").load(bundle.file(artifact), SessionOptions(threads=THREADS))
-
-
-def selected_score(bundle: Bundle) -> float:
-    assert bundle.manifest.accuracy is not None
-    return bundle.manifest.accuracy.artifacts[bundle.selected("openvino").id]
-
-
 def print_result(result: Result) -> None:
     forms = [f"{engine}-{precision}" for engine in ENGINES for precision in PRECISIONS]
     base = result.entries[0].p50_ms
@@ -215,10 +190,10 @@ def print_result(result: Result) -> None:
         asked = "" if one.share is None else f"{one.share:.2f}"
         times = [f"{one.p50_ms[form] / base[form.replace('fp32', 'int8')]:.2f}x" for form in forms]
         cells = [one.tool, asked, f"{one.macs:.2f}", f"{one.sparsity:.2f}"]
-        cells += [f"{one.before:.4f}", f"{one.after:.4f}", *times]
+        cells += [f"{one.before:.4f}"]
+        cells += [f"{mean(one.after):.4f} ({min(one.after):.3f} to {max(one.after):.3f})"]
+        cells += times
         print("| " + " | ".join(cells) + " |")
-    told = {name: round(value, 4) for name, value in result.small.items()}
-    print(f"small against int8 on OpenVINO: {told}", flush=True)
 
 
 def plot(results: Sequence[Result], path: Path) -> None:
@@ -231,7 +206,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
             for tool in dict.fromkeys(one.tool for one in result.entries):
                 own = [one for one in result.entries if one.tool == tool]
                 x = [one.macs if view == "MACs" else one.p50_ms[view] for one in own]
-                axis.plot(x, [one.after for one in own], "o-", label=tool, alpha=0.8)
+                axis.plot(x, [mean(one.after) for one in own], "o-", label=tool, alpha=0.8)
             axis.set_xlabel("share of the MACs" if view == "MACs" else f"{view}, ms")
             axis.set_ylabel("accuracy")
             axis.set_title(result.model)

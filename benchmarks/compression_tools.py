@@ -96,9 +96,10 @@ def smaller(workload: Workload, share: float) -> nn.Module:
 
 
 TOOLS: dict[str, Tool] = {
+    "Torch-Pruning": torch_pruning_tool,
     "edgekit l2": edgekit("l2"),
     "edgekit taylor": edgekit("taylor"),
-    "Torch-Pruning": torch_pruning_tool,
+    "edgekit obd": edgekit("obd"),
     "torch.nn.utils.prune": torch_mask,
     "NNCF": nncf_mask,
 }

@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from edgekit.errors import OutputError
 
-__all__ = ["recover", "replaced_folder", "write_file"]
+__all__ = ["recover", "replaced_folder", "write_file", "writing_file"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -25,11 +26,22 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
+    with writing_file(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def writing_file(path: Path) -> Iterator[IO[bytes]]:
+    """A stream that becomes the file ``path`` when the block ends without an error.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
     with _as_output_error(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(name).chmod(0o644)

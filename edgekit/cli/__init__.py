@@ -11,6 +11,7 @@ from edgekit.cli.compress import compress
 from edgekit.cli.demo import demo
 from edgekit.cli.doctor import doctor
 from edgekit.cli.export import export
+from edgekit.cli.pack import pack, unpack
 from edgekit.cli.profile import profile
 from edgekit.cli.recipes import recipes
 from edgekit.cli.report import report
@@ -30,7 +31,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="MODEL: a.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
 )
-for command in (compress, export, verify, profile, report, serve, demo, zoo, recipes, doctor):
+COMMANDS = (
+    compress, export, verify, profile, report, serve, pack, unpack, demo, zoo, recipes, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -117,8 +117,14 @@ def test_a_user_model_from_factory_to_report(folder: Path) -> None:
     assert samples == json.loads((folder / "s.json").read_text())
     shown = run("profile", "u.edge", "--seconds", "0.2", "--batch", "2", cwd=folder).stdout
     assert "Milliseconds for x 2x4" in shown
-    wrong = run("profile", "u.edge", "--size", "sequence=2", cwd=folder, code=1)
+    wrong = run("profile", "u.edge", "--size", "sequence=2", cwd=folder, code=2)
     assert "The dynamic dimensions are batch" in wrong.stderr
+    assert "instead of" in run("pack", "u.edge", cwd=folder).stdout
+    (folder / "device").mkdir()
+    unpacked = run("unpack", "../u.edge.tar.zst", cwd=folder / "device")
+    assert "Wrote u.edge" in unpacked.stdout
+    run("verify", "u.edge", cwd=folder / "device")
+    assert "--output" in run("unpack", "user.py", cwd=folder, code=2).stderr
     run("report", "u.edge", cwd=folder)
     assert (folder / "u-report" / "report.html").stat().st_size > 10_000
 
@@ -182,7 +188,19 @@ def test_lists_and_doctor(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["compress", "export", "verify", "profile", "report", "serve", "demo", "zoo", "recipes"],
+    [
+        "compress",
+        "export",
+        "verify",
+        "profile",
+        "report",
+        "serve",
+        "pack",
+        "unpack",
+        "demo",
+        "zoo",
+        "recipes",
+    ],
 )
 def test_every_command_explains_itself(command: str, folder: Path) -> None:
     assert "Usage: edgekit" in run(command, "--help", cwd=folder).stdout.replace(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
 import torch
 from torch import nn
 
-from edgekit.compress.modules import named_outputs
-from edgekit.compress.qat.observe import run_feed
-from edgekit.compress.train.loop import blaming
-from edgekit.errors import CalibrationError, WorkloadError
+from edgekit.compress.observe import observe_inputs
+from edgekit.compress.train.gradients import training_gradients
 from edgekit.spec import Feeds
 from edgekit.workload import Workload
 
@@ -83,26 +78,11 @@ def input_moments(
         )
         for name, layer in layers.items()
     }
-    batch = -1
 
     def see(name: str, values: torch.Tensor) -> None:
-        if not bool(torch.isfinite(values).all()):
-            raise CalibrationError(
-                f"gives layer {name!r} an input with NaN or infinity",
-                where=f"calibration batch {batch}",
-                fix="Check that the data is scaled as in training",
-            )
         sums[name].add(_vectors(layers[name], values))
 
-    with _watched(layers, see), torch.no_grad():
-        for batch, feed in enumerate(feeds):  # see() reads batch, too
-            run_feed(model, feed, input_names, batch)
-    if batch < 0:
-        raise CalibrationError(
-            "the calibration set is empty",
-            where="calibration",
-            fix="Give at least one batch; a few hundred representative samples are usual",
-        )
+    observe_inputs(model, layers, feeds, input_names, see)
     return sums
 
 
@@ -111,26 +91,6 @@ def _vectors(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
     if isinstance(layer, nn.Conv2d):
         values = values.movedim(-3, -1)
     return values.reshape(-1, values.shape[-1])
-
-
-@contextmanager
-def _watched(
-    layers: Mapping[str, nn.Module], see: Callable[[str, torch.Tensor], None]
-) -> Iterator[None]:
-    """Call ``see(layer name, input)`` before each layer runs."""
-
-    def hook_of(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-        return lambda _, args, kwargs: see(name, args[0] if args else kwargs["input"])
-
-    handles = [
-        layer.register_forward_pre_hook(hook_of(name), with_kwargs=True)
-        for name, layer in layers.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def fisher_rows(
@@ -158,50 +118,22 @@ def fisher_rows(
         WorkloadError: there is no ``training``, it raised, it has no batches, or a gradient is
             not finite.
     """
-    where = f"workload {workload.name!r}, training"
-    if workload.training is None:
-        raise WorkloadError(
-            "has no training, which fisher-svd takes the gradients of",
-            where=f"workload {workload.name!r}",
-            fix="Set training=Training(batches, loss), or use method: activation-svd",
-        )
     weights = {name: layer.weight for name, layer in layers.items()}
     sums = {name: torch.zeros(len(w), dtype=torch.float64) for name, w in weights.items()}
-    count = 0
-    with _differentiable(list(weights.values())), blaming(where):
-        for batch in islice(workload.training.batches(0), batches):
-            result = model(*(batch[name] for name in workload.example_inputs))
-            loss = workload.training.loss(named_outputs(result, workload.output_names), batch)
-            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-            for name, gradient in zip(weights, gradients, strict=True):
-                if gradient is not None:
-                    sums[name] += gradient.cpu().double().flatten(1).square().sum(1)
-            count += 1
-    if count == 0:
-        raise WorkloadError("gives no batches", where=where, fix="Give at least one batch")
-    return {name: _row_weights(name, total, where) for name, total in sums.items()}
+    for gradients in training_gradients(
+        workload,
+        model,
+        weights,
+        batches=batches,
+        needed_by="fisher-svd",
+        otherwise="use method: activation-svd",
+    ):
+        for name, gradient in gradients.items():
+            sums[name] += gradient.cpu().double().flatten(1).square().sum(1)
+    return {name: _row_weights(total) for name, total in sums.items()}
 
 
-@contextmanager
-def _differentiable(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Frozen ones, too, have gradients here."""
-    flags = [tensor.requires_grad for tensor in tensors]
-    try:
-        for tensor in tensors:
-            tensor.requires_grad_()
-        yield
-    finally:
-        for tensor, flag in zip(tensors, flags, strict=True):
-            tensor.requires_grad_(flag)
-
-
-def _row_weights(name: str, fisher: torch.Tensor, where: str) -> torch.Tensor:
-    if not bool(torch.isfinite(fisher).all()):
-        raise WorkloadError(
-            f"the gradient of layer {name!r} is NaN or infinite",
-            where=where,
-            fix="Check the loss on the first batches",
-        )
+def _row_weights(fisher: torch.Tensor) -> torch.Tensor:
     mean = float(fisher.mean())
     relative = fisher / mean if mean > 0 else torch.ones_like(fisher)
     return relative.clamp(min=1e-4).sqrt()

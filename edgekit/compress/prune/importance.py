@@ -8,7 +8,6 @@ others are divided by the group's mean, so that layers of different scale can sh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 
@@ -16,9 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekit.compress.modules import named_outputs
+from edgekit.compress.observe import observe_inputs
 from edgekit.compress.prune.groups import Group, Member
-from edgekit.errors import CalibrationError, WorkloadError
+from edgekit.compress.train.gradients import training_gradients
 from edgekit.spec import Array
 from edgekit.workload import Workload
 
@@ -212,70 +211,33 @@ def _times_weight(
 
 
 def _gradients(workload: Workload, model: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-    """Gradients of the training loss, batch by batch, in eval mode; the model is left as it was."""
-    training = workload.training
-    if training is None:
-        raise WorkloadError(
-            "has no training, which this importance needs for gradients",
-            where=f"workload {workload.name!r}",
-            fix="Set training=Training(batches, loss), or choose the importance l1, l2 or wanda",
-        )
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    for batch in islice(training.batches(0), _BATCHES):
-        result = model(*(batch[name] for name in workload.example_inputs))
-        loss = training.loss(named_outputs(result, workload.output_names), batch)
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        yield {
-            name: gradient
-            for name, gradient in zip(parameters, found, strict=True)
-            if gradient is not None
-        }
+    return training_gradients(
+        workload,
+        model,
+        dict(model.named_parameters()),
+        batches=_BATCHES,
+        needed_by="this importance",
+        otherwise="choose the importance l1, l2 or wanda",
+    )
 
 
 def _input_norms(
     workload: Workload, model: nn.Module, parameters: set[str]
 ) -> dict[str, torch.Tensor]:
-    """Euclidean norm of each input channel of the modules that own the parameters."""
+    """Euclidean norm of each input channel of the Linear and Conv that own the parameters."""
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    readers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, kinds) and f"{name}.weight" in parameters
+    }
     totals: dict[str, torch.Tensor] = {}
-    seen = 0
-    with _watching(model, parameters, totals):
-        for feeds in islice(workload.feeds(), _BATCHES):
-            with torch.no_grad():
-                model(*(torch.from_numpy(np.array(feeds[n])) for n in workload.example_inputs))
-            seen += 1
-    where = f"workload {workload.name!r}, calibration"
-    if not seen:
-        raise CalibrationError("gave no batch", where=where, fix="Let it give at least one")
-    for name, total in totals.items():
-        if not bool(torch.isfinite(total).all()):
-            raise CalibrationError(
-                f"makes the input of {name.rpartition('.')[0]!r} NaN or infinite",
-                where=where,
-                fix="Remove the NaN from the calibration data",
-            )
-    return {name: total.sqrt() for name, total in totals.items()}
 
+    def add(name: str, values: torch.Tensor) -> None:
+        axis = -1 if isinstance(readers[name], nn.Linear) else 1
+        squares = values.double().square().movedim(axis, 0).flatten(1).sum(1)
+        totals[name] = totals.get(name, torch.zeros_like(squares)) + squares
 
-@contextmanager
-def _watching(
-    model: nn.Module, parameters: set[str], totals: dict[str, torch.Tensor]
-) -> Iterator[None]:
-    """Sum the squares of the inputs of Linear and Conv modules, channel by channel."""
-    handles = []
-    for name, module in model.named_modules():
-        key = f"{name}.weight"
-        if key in parameters and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            axis = -1 if isinstance(module, nn.Linear) else 1
-
-            def add(
-                _: nn.Module, inputs: tuple[torch.Tensor, ...], key: str = key, axis: int = axis
-            ) -> None:
-                squares = inputs[0].double().square().movedim(axis, 0).flatten(1).sum(1)
-                totals[key] = totals.get(key, torch.zeros_like(squares)) + squares
-
-            handles.append(module.register_forward_pre_hook(add))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    feeds = islice(workload.feeds(), _BATCHES)
+    observe_inputs(model, readers, feeds, list(workload.example_inputs), add)
+    return {f"{name}.weight": total.sqrt() for name, total in totals.items()}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
 from edgekit.calibration import Observer, PercentileObserver
+from edgekit.compress.observe import observe_inputs, run_feed, watched
 from edgekit.compress.qat.fold import LAYERS, Layer
-from edgekit.errors import CalibrationError
 from edgekit.spec import Feeds
 
-__all__ = ["layers", "observe", "run_feed", "shared_inputs", "watched"]
+__all__ = ["layers", "observe", "shared_inputs"]
 
 #: As in the ``int8-ptq`` pass, in percent.
 _PERCENTILE = 99.999
@@ -57,28 +54,13 @@ def observe(
         CalibrationError: no data, data that does not fit the model, or an input of a layer that
             is not finite.
     """
-    observers = {name: make_observer() for name in layers(model)}
-    batch = -1
+    found = layers(model)
+    observers = {name: make_observer() for name in found}
 
     def see(name: str, values: torch.Tensor) -> None:
-        array = values.detach().float().cpu().numpy()
-        if not np.isfinite(array).all():
-            raise CalibrationError(
-                f"gives layer {name!r} an input with NaN or infinity",
-                where=f"calibration batch {batch}",
-                fix="Check that the data is scaled as in training",
-            )
-        observers[name].update(array)
+        observers[name].update(values.float().cpu().numpy())
 
-    with watched(model, see):
-        for batch, feed in enumerate(feeds):  # see() reads batch, too
-            run_feed(model, feed, input_names, batch)
-    if batch < 0:
-        raise CalibrationError(
-            "the calibration set is empty",
-            where="calibration",
-            fix="Give at least one batch; a few hundred representative samples are usual",
-        )
+    observe_inputs(model, found, feeds, input_names, see)
     ranges = {name: observer.range() for name, observer in observers.items() if observer.count}
     return {name: (found.low, found.high) for name, found in ranges.items()}
 
@@ -117,60 +99,6 @@ def shared_inputs(
         group.add(name)
         owner[key] = group
 
-    with watched(model, see):
+    with watched(model, layers(model), see):
         run_feed(model, feed, input_names, 0)
     return [tuple(sorted(group)) for group in groups if len(group) > 1]
-
-
-@contextmanager
-def watched(model: nn.Module, see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Call ``see(layer name, input)`` before each layer runs, in eval mode without gradients."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with ExitStack() as stack, torch.no_grad():
-            for name, layer in layers(model).items():
-                stack.enter_context(_hooked(name, layer, see))
-            yield
-    finally:
-        for module, flag in training.items():
-            module.training = flag
-
-
-@contextmanager
-def _hooked(name: str, layer: Layer, see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        see(name, args[0] if args else next(iter(kwargs.values())))
-
-    handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def run_feed(model: nn.Module, feed: Feeds, input_names: Sequence[str], batch: int) -> None:
-    """Run ``model`` on calibration batch number ``batch``.
-
-    Raises:
-        CalibrationError: an input is missing, or forward raised.
-    """
-    where = f"calibration batch {batch}"
-    missing = [name for name in input_names if name not in feed]
-    if missing:
-        raise CalibrationError(
-            f"has no input {missing[0]!r}", where=where, fix="Give every input by its name"
-        )
-    first = next(model.parameters(), None)
-    device = first.device if first is not None else None
-    tensors = [torch.from_numpy(np.array(feed[name])).to(device) for name in input_names]
-    try:
-        model(*tensors)
-    except CalibrationError:
-        raise
-    except Exception as error:  # the user's forward may raise anything
-        raise CalibrationError(
-            f"forward raised {type(error).__name__}: {error}",
-            where=where,
-            fix="Give calibration data of the shapes and dtypes of example_inputs",
-        ) from error

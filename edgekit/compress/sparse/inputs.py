@@ -9,11 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.calibration import rows as count_rows
-from edgekit.compress.qat.observe import run_feed, watched
+from edgekit.compress.observe import observe_inputs
 from edgekit.compress.sparse.base import Evidence
 from edgekit.compress.sparse.layers import SparseLayer
-from edgekit.errors import CalibrationError
 from edgekit.spec import Feeds
 
 __all__ = ["collect", "input_rows"]
@@ -49,32 +47,12 @@ def collect(
             is not finite.
     """
     found: dict[str, Evidence] = {}
-    batch, seen = -1, 0
+    add = _with_moment if moments else _with_squares
 
     def see(name: str, values: torch.Tensor) -> None:
-        if name not in layers:
-            return
-        if not bool(torch.isfinite(values).all()):
-            raise CalibrationError(
-                f"gives layer {name!r} an input with NaN or infinity",
-                where=f"calibration batch {batch}",
-                fix="Check the data, and that it is scaled as in training",
-            )
-        add = _with_moment if moments else _with_squares
-        found[name] = _added(found.get(name, Evidence()), layers[name], values.detach(), add)
+        found[name] = _added(found.get(name, Evidence()), layers[name], values, add)
 
-    with watched(model, see):
-        for batch, feed in enumerate(feeds):  # see() reads batch, too
-            run_feed(model, feed, input_names, batch)
-            seen += count_rows(feed)
-            if seen >= samples:
-                break
-    if batch < 0:
-        raise CalibrationError(
-            "the calibration set is empty",
-            where="calibration",
-            fix="Give at least one batch; a few hundred representative samples are usual",
-        )
+    observe_inputs(model, layers, feeds, input_names, see, samples=samples)
     return found
 
 

@@ -186,7 +186,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * schedule(self.step / self.steps)
         self.optimizer.zero_grad()
-        loss = self._loss(batch)
+        with reduced_precision(self.device) if self.settings.bfloat16 else nullcontext():
+            loss = self._loss(batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise WorkloadError(
@@ -212,12 +213,11 @@ class Run:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         own = self.data.loss
-        with reduced_precision(self.device) if self.settings.bfloat16 else nullcontext():
-            if self.teacher is None or self.settings.distill is None:
-                assert own is not None
-                return own(self._outputs(batch), batch)
-            outputs, taught = self.teacher.loss(self.model, batch)
-            return self._mixed(outputs, taught, batch)
+        if self.teacher is None or self.settings.distill is None:
+            assert own is not None
+            return own(self._outputs(batch), batch)
+        outputs, taught = self.teacher.loss(self.model, batch)
+        return self._mixed(outputs, taught, batch)
 
     def _mixed(
         self, outputs: Mapping[str, torch.Tensor], taught: torch.Tensor, batch: Batch

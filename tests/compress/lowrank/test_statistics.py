@@ -116,7 +116,7 @@ def test_a_layer_without_gradient_has_like_rows(model: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"training": None}, "has no training, which fisher-svd takes the gradients of"),
+        ({"training": None}, "has no training, which fisher-svd needs for gradients"),
         ({"training": Training(lambda _: [], lambda *_: torch.zeros(()))}, "gives no batches"),
         (
             {"training": Training(lambda _: [{}], lambda *_: torch.zeros(()))},
@@ -132,5 +132,5 @@ def test_training_that_cannot_be_used_is_named(
 
 
 def test_a_gradient_that_is_not_finite_is_named(model: nn.Module) -> None:
-    with pytest.raises(WorkloadError, match="gradient of layer 'conv' is NaN or infinite"):
+    with pytest.raises(WorkloadError, match="gradient of 'conv' is NaN or infinite"):
         fisher_rows(_workload(model, factor=float("inf")), model, _layers(model))

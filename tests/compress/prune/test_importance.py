@@ -135,10 +135,10 @@ def test_activations_need_calibration_data_that_is_good() -> None:
     with pytest.raises(CalibrationError, match="no calibration data"):
         score_units(bad, net(), [channels()], "wanda", 0)
     bad.calibration = list
-    with pytest.raises(CalibrationError, match="gave no batch"):
+    with pytest.raises(CalibrationError, match="calibration set is empty"):
         score_units(bad, net(), [channels()], "wanda", 0)
     bad.calibration = lambda: [{"image": np.full((1, 3, 6, 6), np.nan, np.float32)}]
-    with pytest.raises(CalibrationError, match="makes the input of 'second' NaN"):
+    with pytest.raises(CalibrationError, match="gives layer 'second' an input with NaN"):
         score_units(bad, net(), [channels()], "wanda", 0)
 
 

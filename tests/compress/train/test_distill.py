@@ -218,6 +218,56 @@ def test_attention_of_a_transformer_is_learnt_also_with_fewer_layers() -> None:
     assert float(zero) == pytest.approx(0.0, abs=1e-6)
 
 
+def _encoders() -> tuple[Workload, nn.Module]:
+    torch.manual_seed(0)
+    ids = torch.randint(0, 50, (4, 6))
+    workload = Workload(
+        "encoder", _Encoder(3).eval(), {"ids": ids}, calibration=lambda: [{"ids": ids.numpy()}]
+    )
+    student = copy.deepcopy(workload.model)
+    assert isinstance(student, _Encoder)
+    for layer in student.encoder.encoder.layer:
+        nn.init.normal_(layer.output.dense.weight, std=0.1)
+    return workload, student
+
+
+def test_blocks_are_the_layers_of_a_transformer_and_weigh_what_is_said() -> None:
+    workload, student = _encoders()
+    teacher = _teacher(workload, student, features="blocks")
+    names = [f"encoder.encoder.layer.{index}" for index in range(3)]
+    assert [(pair.teacher, pair.student) for pair in teacher._features] == [
+        (name, name) for name in names
+    ]
+    batch = {"ids": torch.randint(0, 50, (4, 6))}
+
+    def loss(**keys: object) -> float:
+        with torch.no_grad():
+            return float(_teacher(workload, student, **keys).loss(student, batch)[1])
+
+    alone, once, thrice = loss(), loss(features=names), loss(features="blocks", feature_weight=3.0)
+    assert once == loss(features="blocks") > alone
+    assert thrice - alone == pytest.approx(3 * (once - alone), rel=1e-5)
+
+
+def test_a_model_without_blocks_has_its_outputs_to_learn() -> None:
+    teacher = _teacher(mlp_digits.workload(), small_student().eval(), features="blocks")
+    assert teacher._features == []
+
+
+def test_embeddings_of_the_teacher_stay_and_others_learn() -> None:
+    workload, student = _encoders()
+    assert isinstance(student, _Encoder)
+    tables = student.encoder.embeddings
+    with torch.no_grad():
+        tables.position_embeddings.weight.add_(0.01)
+    kept = tables.word_embeddings.weight.detach().clone()
+    moved = tables.position_embeddings.weight.detach().clone()
+    _learn(workload, student, distill={}, epochs=2)
+    assert torch.equal(tables.word_embeddings.weight, kept)
+    assert not torch.equal(tables.position_embeddings.weight, moved)
+    assert all(parameter.requires_grad for parameter in student.parameters())
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [
