@@ -49,8 +49,8 @@ def prune(workload: Workload, settings: StructuredPruning, context: ModuleContex
     whole = {group.name: group for group in run.allowed(found)}
     multiple, details = chosen_multiple(settings.multiple, model, context)
     plan = run.plan(model, found, list(whole.values()), settings.keep, multiple)
-    left, share, undone = run.leave_what_does_not_pay(model, found, plan)
-    pruned, reached = run.in_steps(model, found, left, share, multiple)
+    agreed, undone = run.leave_what_does_not_pay(model, found, plan)
+    pruned, reached = run.in_steps(model, found, agreed, multiple)
     changes = [*_changes(whole, pruned), *undone]
     details.append(f"{reached:.0%} of the {settings.of} are left, {settings.keep:.0%} wanted")
     return Trained(
@@ -120,8 +120,8 @@ class _Run:
 
     def leave_what_does_not_pay(
         self, model: nn.Module, groups: Groups, plan: Plan
-    ) -> tuple[list[str], float, list[Change]]:
-        """Names of the groups to prune, the share that is then left, and those that stay whole.
+    ) -> tuple[Plan, list[Change]]:
+        """The plan for the groups that gain from it, and those that stay whole.
 
         Groups of the same shape are judged together, with all others pruned. The others do not make
         up for those that stay: what was planned for them is what they are thought to bear.
@@ -129,7 +129,7 @@ class _Run:
         names = list(plan.kept)
         clock = self._context.clock
         if clock is None or not self._settings.measured:
-            return names, plan.reached, []
+            return plan, []
         everything = self._pruned(model, groups, plan, names)
         undone = []
         for alike in _alike(groups, plan):
@@ -153,7 +153,8 @@ class _Run:
                 for group in alike
             ]
         kept = {name: plan.kept[name] for name in names}
-        return names, share_left(model, self._inputs, groups, self._settings.of)(kept), undone
+        left = share_left(model, self._inputs, groups, self._settings.of)(kept)
+        return Plan(kept, left), undone
 
     def _pruned(
         self, model: nn.Module, groups: Groups, plan: Plan, names: Sequence[str]
@@ -166,21 +167,24 @@ class _Run:
         self,
         model: nn.Module,
         found: Groups,
-        names: Sequence[str],
-        target: float,
+        agreed: Plan,
         multiple: int,
     ) -> tuple[dict[str, int], float]:
-        """Prune in place; returns the units that each group kept, and what is left of the whole."""
+        """Prune in place; returns the units that each group kept, and what is left of the whole.
+
+        In one step that is the agreed plan; in several the same groups lose as much in all.
+        """
         settings = self._settings
         kept: dict[str, int] = {}
-        left = 1.0
-        for step in range(1, settings.steps + 1 if names else 1):
-            share = target ** (step / settings.steps)
+        left, plan = 1.0, agreed
+        for step in range(1, settings.steps + 1 if agreed.kept else 1):
+            share = agreed.reached ** (step / settings.steps)
             self._context.progress.update(f"step {step} of {settings.steps}")
             if step > 1:
                 found = find_groups(model, self._inputs)
-            groups = [group for group in found if group.name in names]
-            plan = self.plan(model, found, groups, share / left, multiple)
+            if settings.steps > 1:
+                groups = [group for group in found if group.name in agreed.kept]
+                plan = self.plan(model, found, groups, share / left, multiple)
             keep(model, found, plan.kept)
             if self._workload.calibration is not None and batch_norms(model):
                 recalibrate(self._workload, model, _RECALIBRATED)
