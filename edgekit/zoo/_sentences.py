@@ -54,7 +54,7 @@ def _sayings() -> Iterator[str]:
     """Without who said it."""
     for file in sorted((files("fortune") / "datfiles").iterdir(), key=lambda one: one.name):
         if file.is_file() and not file.name.endswith(".dat"):
-            for saying in file.read_text(encoding="utf-8", errors="ignore").split("\n%\n"):
+            for saying in file.read_bytes().decode(errors="ignore").split("\n%\n"):
                 yield re.split(r"\n\s+-- ", saying)[0]
 
 

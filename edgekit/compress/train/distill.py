@@ -161,8 +161,8 @@ class Teacher:
         names = {name for name, _ in student.named_modules() if name}
         teachers = [name for name, _ in self._model.named_modules() if name]
         if self._settings.features == "blocks":
-            found = find_blocks(self._model, example_tensors(self._workload))
-            return [_Pair(block.name, block.name) for block in found if block.name in names]
+            blocks = find_blocks(self._model, example_tensors(self._workload))
+            return [_Pair(block.name, block.name) for block in blocks if block.name in names]
         for wanted in self._settings.features:
             if isinstance(wanted, str):
                 found = [n for n in teachers if n in names and fnmatchcase(n, wanted)]

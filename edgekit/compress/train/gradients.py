@@ -71,7 +71,7 @@ def _differentiable(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
         yield
     finally:
         for tensor in frozen:
-            tensor.requires_grad_(requires_grad=False)
+            tensor.requires_grad = False
 
 
 def _require_finite(gradients: Mapping[str, torch.Tensor], where: str) -> None:

@@ -323,7 +323,7 @@ class Run:
             for module, training in modes.items():
                 module.training = training
 
-    def _inherited_embeddings(self) -> list[nn.Parameter]:
+    def _inherited_embeddings(self) -> list[torch.Tensor]:
         """Embedding tables that are the teacher's: right as they are.
 
         Training would change the rows that the data happens to have, and let the others decay.
@@ -343,7 +343,7 @@ class Run:
     def _without_gradients(self) -> Iterator[None]:
         wanted = [parameter for parameter in self.frozen if parameter.requires_grad]
         for parameter in wanted:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
         try:
             yield
         finally:
