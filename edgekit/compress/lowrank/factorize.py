@@ -16,6 +16,7 @@ from edgekit.compress.lowrank.joint import AttentionSite
 from edgekit.compress.lowrank.layers import Layer, barred, find
 from edgekit.compress.lowrank.measure import faster_kinds, with_sites
 from edgekit.compress.lowrank.ranks import choose
+from edgekit.compress.lowrank.sensitivity import OutputError
 from edgekit.compress.lowrank.spatial import SpatialSite
 from edgekit.compress.lowrank.statistics import Moments, fisher_rows, input_moments
 from edgekit.compress.lowrank.svd import SvdSite
@@ -55,7 +56,11 @@ def factorize(workload: Workload, settings: LowRank, context: ModuleContext) -> 
     model = copied(workload)
     sites, refused = _sites(workload, model, settings, context)
     multiple, told = chosen_multiple(settings.multiple, model, context)
-    choices = choose(sites, settings.rank, multiple)
+    judge = None
+    if settings.rank.output_loss is not None:
+        context.progress.update(f"the outputs' error with each rank of {len(sites)} sites")
+        judge = OutputError(workload, model)
+    choices = choose(sites, settings.rank, multiple, judge)
     chosen = {name: one for name, (one, _) in choices.items() if one is not None}
     wanted = [site for site in sites if site.name in chosen]
     kinds, figures = {site.kind for site in wanted}, dict[str, str]()

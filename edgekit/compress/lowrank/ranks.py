@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,6 +22,9 @@ class RankRule(BaseModel):
         loss: the smallest rank of each site whose relative output error is at most this.
         total_loss: the relative output errors of all sites together add up to at most this, and
             it is spent greedily where the error per saved MAC is least.
+        output_loss: the same, with each site's error measured at the model's outputs on calibration
+            data: squared, relative, with that site alone factorized. Layers that matter more for
+            the result keep more; it takes a few forward passes for each rank of each site.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,11 +33,12 @@ class RankRule(BaseModel):
     ratio: float | None = Field(default=None, gt=0.0, lt=1.0)
     loss: float | None = Field(default=None, gt=0.0, lt=1.0)
     total_loss: float | None = Field(default=None, gt=0.0)
+    output_loss: float | None = Field(default=None, gt=0.0)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if len(self.model_dump(exclude_none=True)) != 1:
-            raise ValueError("give exactly one of energy, ratio, loss and total_loss")
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
         return self
 
     def __str__(self) -> str:
@@ -42,7 +47,10 @@ class RankRule(BaseModel):
 
 
 def choose(
-    sites: Sequence[Site], rule: RankRule, multiple: int
+    sites: Sequence[Site],
+    rule: RankRule,
+    multiple: int,
+    output_error: Callable[[Site, Candidate], float] | None = None,
 ) -> dict[str, tuple[Candidate | None, str]]:
     """The candidate of every site by name; None and the reason where it is left alone.
 
@@ -50,10 +58,21 @@ def choose(
         sites: what can be factorized.
         rule: how ranks are chosen.
         multiple: ranks are multiples of this.
+        output_error: what ``output_loss`` judges by.
     """
-    offers = {site.name: _by_cost(site.candidates(multiple)) for site in sites}
-    if rule.total_loss is not None:
-        chosen = _spend(sites, offers, rule.total_loss)
+    candidates = {site.name: site.candidates(multiple) for site in sites}
+    if rule.output_loss is not None:
+        assert output_error is not None
+        candidates = {
+            site.name: [
+                replace(one, error=output_error(site, one)) for one in candidates[site.name]
+            ]
+            for site in sites
+        }
+    offers = {name: _by_cost(found) for name, found in candidates.items()}
+    budget = rule.output_loss or rule.total_loss
+    if budget is not None:
+        chosen = _spend(sites, offers, budget)
     else:
         chosen = {site.name: _pick(site, offers[site.name], rule) for site in sites}
     return {

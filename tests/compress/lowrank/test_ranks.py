@@ -70,6 +70,19 @@ def test_total_loss_is_never_exceeded() -> None:
         assert sum(one.error for one, _ in chosen.values() if one) <= budget
 
 
+def test_output_loss_spends_the_errors_that_were_measured() -> None:
+    """Here what is easy by itself matters most for the result."""
+    measured = {"easy": 1.0, "hard": 0.01}
+
+    def output_error(site: Site, candidate: Candidate) -> float:
+        return measured[site.name] * candidate.error
+
+    chosen = choose(_SITES, RankRule(output_loss=0.02), 16, output_error)
+    found = {name: one for name, (one, _) in chosen.items() if one}
+    assert {name: one.ranks for name, one in found.items()} == {"easy": (48,), "hard": (16,)}
+    assert sum(one.error for one in found.values()) <= 0.02
+
+
 def test_a_candidate_that_costs_more_and_is_worse_is_never_chosen() -> None:
     assert _ranks([_Known("odd", (0.1, 0.4, 0.05))], ratio=0.5) == [16]
 
