@@ -141,7 +141,7 @@ def test_a_pattern_that_matches_nothing_is_told_with_the_nearest_name(workload: 
     with pytest.raises(CompressError) as caught:
         prune(workload, exclude=["stern"])
     assert "exclude 'stern' matches no group of channels, did you mean 'stem'" in str(caught.value)
-    assert "Groups: " in str(caught.value)
+    assert "Choose from stem" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
