@@ -52,6 +52,7 @@ def make_plan(
     scope: str,
     multiple: int,
     least: float,
+    sizes: Mapping[str, int] | None = None,
 ) -> Plan:
     """Plan what stays.
 
@@ -67,13 +68,15 @@ def make_plan(
             each group, within one multiple.
         multiple: of channels that every pruned group keeps; where a group is smaller, all stay.
         least: the least share of its units that a group keeps.
+        sizes: units that groups had before earlier steps, which ``least`` and the share of each
+            group refer to; by default those that they have.
 
     Returns:
         Of the plans that differ by one multiple in one group, the nearest to ``share``, or the
         smallest that there is.
     """
     left = share_left(model, inputs, found, of)
-    order = _order(groups, scores, scope, multiple, least)
+    order = _order(groups, scores, scope, multiple, least, sizes or {})
 
     def attempt(removed: int) -> Plan:
         counts = {group.name: group.size for group in groups}
@@ -91,7 +94,12 @@ def make_plan(
 
 
 def _order(
-    groups: Sequence[Group], scores: Mapping[str, Array], scope: str, multiple: int, least: float
+    groups: Sequence[Group],
+    scores: Mapping[str, Array],
+    scope: str,
+    multiple: int,
+    least: float,
+    sizes: Mapping[str, int],
 ) -> list[tuple[str, int]]:
     """What to remove first: groups, each with the units that are then left of it.
 
@@ -100,12 +108,13 @@ def _order(
     found: list[tuple[float, str, int]] = []
     for group in groups:
         step = multiple // math.gcd(multiple, channels_of(group))
-        lowest = max(math.ceil(group.size * least / step), 1) * step
+        whole = sizes.get(group.name, group.size)
+        lowest = max(math.ceil(whole * least / step), 1) * step
         rising = np.sort(scores[group.name])
         before = group.size
         for left in range((group.size - 1) // step * step, lowest - 1, -step):
             block = rising[group.size - before : group.size - left]
-            rank = float(block.mean()) if scope == "global" else 1.0 - left / group.size
+            rank = float(block.mean()) if scope == "global" else 1.0 - left / whole
             found.append((rank, group.name, left))
             before = left
     return [(name, left) for _, name, left in sorted(found, key=lambda block: block[0])]

@@ -23,7 +23,8 @@ class StructuredPruning(ModulePass):
         of: what ``keep`` is a share of: ``macs``, ``parameters``, or ``channels``.
         importance: which units go first: ``l1``, ``l2``, ``norm-scale``, ``taylor``, ``obd``,
             ``wanda`` or ``random``.
-        scope: rank all units together (``global``), or take the same share of each group.
+        scope: take the same share of each group (``layer``), or rank all units together
+            (``global``).
         multiple: of channels that a pruned group keeps; ``measured`` finds out what the target
             likes, or takes 16 where nothing is measured.
         least: the least share of its units that a group keeps.
@@ -41,7 +42,7 @@ class StructuredPruning(ModulePass):
     keep: float = Field(default=0.5, gt=0.0, lt=1.0)
     of: Literal["macs", "parameters", "channels"] = "macs"
     importance: Literal["l1", "l2", "norm-scale", "taylor", "obd", "wanda", "random"] = "l2"
-    scope: Literal["global", "layer"] = "global"
+    scope: Literal["global", "layer"] = "layer"
     multiple: Annotated[int, Field(gt=0)] | Literal["measured"] = "measured"
     least: float = Field(default=0.25, gt=0.0, le=1.0)
     steps: int = Field(default=1, ge=1)

@@ -75,6 +75,7 @@ class _Run:
         self._settings = settings
         self._context = context
         self._inputs = example_tensors(workload)
+        self._sizes: dict[str, int] = {}
 
     def allowed(self, found: Groups) -> list[Group]:
         """What may be pruned."""
@@ -100,6 +101,7 @@ class _Run:
     ) -> Plan:
         """What stays of the groups when ``share`` of the model shall."""
         settings = self._settings
+        self._sizes = {group.name: group.size for group in groups} | self._sizes
         seed = self._context.seed
         scores = score_units(self._workload, model, groups, settings.importance, seed)
         if settings.importance in _LOSSES and settings.scope == "global" and settings.of == "macs":
@@ -116,6 +118,7 @@ class _Run:
             scope=settings.scope,
             multiple=multiple,
             least=settings.least,
+            sizes=self._sizes,
         )
 
     def leave_what_does_not_pay(

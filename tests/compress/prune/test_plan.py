@@ -90,6 +90,12 @@ def test_a_group_no_larger_than_a_multiple_stays_whole() -> None:
     assert plan(multiple=32, share=0.2).kept == {}
 
 
+def test_a_later_step_goes_by_the_sizes_before_the_first() -> None:
+    """Group 0 had 64 units, and has lost half of them: it is group 2's turn."""
+    found = plan(share=0.9, scope="layer", sizes={"0": 64, "2": 32})
+    assert found.kept.keys() == {"2"}
+
+
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_no_group_loses_more_than_it_may(scope: str) -> None:
     found = plan(ONE_WEAK, share=0.05, least=0.5, scope=scope)
