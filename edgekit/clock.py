@@ -15,7 +15,7 @@ from edgekit.build import Builder, Target
 from edgekit.compress.base import GraphPass, Measured
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
-from edgekit.profile.sizes import resized
+from edgekit.profile.sizes import dimensions, resized
 from edgekit.profile.stats import compare, percentile, summarize
 from edgekit.reference import take_samples
 from edgekit.runtimes import SessionOptions
@@ -120,7 +120,7 @@ class ArtifactClock:
 
     def _feeds(self, workload: Workload) -> Feeds:
         """Its sample in the sizes that were asked for; single layers have no such dimensions."""
-        known = {name for dimensions in workload.dynamic.values() for name in dimensions.values()}
+        known = dimensions(workload.dynamic)
         sizes = {name: size for name, size in self._sizes.items() if name in known}
         return resized(_sample(workload), workload.dynamic, sizes)
 

@@ -65,8 +65,8 @@ def unpack(packed: Path, out: Path) -> Bundle:
                 where=str(packed),
                 fix="Copy it again, or pack the bundle again with edgekit pack",
             ) from error
-        Bundle.open(folder)
-    return Bundle.open(out)
+        manifest = Bundle.open(folder).manifest
+    return Bundle(out, manifest)
 
 
 def _extract(file: IO[bytes], folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from edgekit.errors import SpecError, nearest
 from edgekit.spec import Feeds
 
-__all__ = ["parse_sizes", "require_dimensions", "resized"]
+__all__ = ["dimensions", "parse_sizes", "require_dimensions", "resized"]
 
 
 def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
@@ -29,6 +29,11 @@ def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
     return sizes
 
 
+def dimensions(axes: Mapping[str, Mapping[int, str]]) -> set[str]:
+    """The names of all dynamic dimensions."""
+    return {name for named in axes.values() for name in named.values()}
+
+
 def require_dimensions(axes: Mapping[str, Mapping[int, str]], sizes: Mapping[str, int]) -> None:
     """See that every size is of a dimension that there is.
 
@@ -39,7 +44,7 @@ def require_dimensions(axes: Mapping[str, Mapping[int, str]], sizes: Mapping[str
     Raises:
         SpecError: no dynamic dimension has that name.
     """
-    known = sorted({name for dimensions in axes.values() for name in dimensions.values()})
+    known = sorted(dimensions(axes))
     for name in sizes:
         if name not in known:
             near = nearest(name, known)
@@ -64,8 +69,8 @@ def resized(feeds: Feeds, axes: Mapping[str, Mapping[int, str]], sizes: Mapping[
     """
     require_dimensions(axes, sizes)
     made = dict(feeds)
-    for name, dimensions in axes.items():
-        for axis, dimension in dimensions.items():
+    for name, named in axes.items():
+        for axis, dimension in named.items():
             if dimension in sizes:
                 indices = np.arange(sizes[dimension])
                 made[name] = np.take(made[name], indices, axis=axis, mode="wrap")

@@ -44,12 +44,12 @@ class OutputError:
                 where=f"workload {workload.name!r}, calibration",
                 fix="Give at least one batch, or choose the rank by ratio, energy or loss",
             )
+        self._size = max(sum(float(wanted.square().sum()) for wanted in self._wanted), 1e-30)
 
     def __call__(self, site: Site, candidate: Candidate) -> float:
         made = self._outputs(with_sites(self._model, [site], {site.name: candidate}))
-        pairs = list(zip(made, self._wanted, strict=True))
-        error = sum(float((got - wanted).square().sum()) for got, wanted in pairs)
-        return error / max(sum(float(wanted.square().sum()) for _, wanted in pairs), 1e-30)
+        pairs = zip(made, self._wanted, strict=True)
+        return sum(float((got - wanted).square().sum()) for got, wanted in pairs) / self._size
 
     @torch.no_grad()
     def _outputs(self, model: nn.Module) -> Sequence[torch.Tensor]:

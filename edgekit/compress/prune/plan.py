@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ def make_plan(
     left = share_left(model, inputs, found, of)
     order = _order(groups, scores, scope, multiple, least, sizes or {})
 
+    @cache  # each one copies and counts the model
     def attempt(removed: int) -> Plan:
         counts = {group.name: group.size for group in groups}
         counts.update(order[:removed])

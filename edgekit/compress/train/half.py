@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+from edgekit.compress.train.sdpa import AttentionCalls
 
 __all__ = ["reduced_precision"]
 
@@ -24,20 +25,13 @@ def reduced_precision(device: torch.device) -> Iterator[None]:
         yield
 
 
-class _Float32Attention(TorchFunctionMode):
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not functional.scaled_dot_product_attention:
-            return func(*args, **kwargs)
+class _Float32Attention(AttentionCalls):
+    def attend(self, *args: Any, **kwargs: Any) -> Any:
         query = args[0] if args else kwargs["query"]
         with torch.autocast(query.device.type, enabled=False):
-            made = func(*map(_wider, args), **{name: _wider(v) for name, v in kwargs.items()})
+            made = functional.scaled_dot_product_attention(
+                *map(_wider, args), **{name: _wider(value) for name, value in kwargs.items()}
+            )
         return made.to(query.dtype)
 
 

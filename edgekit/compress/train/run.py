@@ -328,7 +328,7 @@ class Run:
 
         Training would change the rows that the data happens to have, and let the others decay.
         """
-        if self.teacher is None or self.original is None:
+        if self.original is None:
             return []
         tables = dict(self.original.named_parameters())
         return [

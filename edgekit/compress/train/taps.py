@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
+
+from edgekit.compress.train.sdpa import AttentionCalls
 
 __all__ = ["Tapped", "attention_probabilities", "tap"]
 
@@ -80,23 +81,14 @@ def _first_tensor(output: Any) -> torch.Tensor | None:
     return None
 
 
-class _AttentionRecorder(TorchFunctionMode):
-    """Sees each call of ``scaled_dot_product_attention``, whoever makes it."""
-
+class _AttentionRecorder(AttentionCalls):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[torch.Tensor] = []
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is functional.scaled_dot_product_attention:
-            self.seen.append(attention_probabilities(*args, **(kwargs or {})))
-        return func(*args, **(kwargs or {}))
+    def attend(self, *args: Any, **kwargs: Any) -> Any:
+        self.seen.append(attention_probabilities(*args, **kwargs))
+        return functional.scaled_dot_product_attention(*args, **kwargs)
 
 
 def attention_probabilities(
