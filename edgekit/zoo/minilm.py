@@ -91,7 +91,7 @@ def _encode(tokenizer: Any, groups: list[list[str]]) -> Iterator[Feeds]:
 
 
 def _unlabelled(tokenizer: Any, epoch: int) -> Iterator[dict[str, torch.Tensor]]:
-    """A third of the sentences, others each time, those of like length together.
+    """A fifth of the sentences, others each time, those of like length together.
 
     None of them is among those that the model is judged on.
     """
