@@ -16,6 +16,7 @@ __all__ = [
     "CompressError",
     "EdgekitError",
     "ExportError",
+    "ExternalDataError",
     "GateError",
     "ModelReferenceError",
     "OutputError",
@@ -101,6 +102,10 @@ class UnsupportedOperatorError(ExportError):
             where=f"module {module}" if module else None,
             fix="Rewrite that module with supported operators",
         )
+
+
+class ExternalDataError(EdgekitError):
+    """An ONNX file wants weights from where it must not read."""
 
 
 class BundleError(EdgekitError):

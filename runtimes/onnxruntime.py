@@ -10,6 +10,7 @@ import onnxruntime as ort
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 
 from edgekit.errors import RuntimeUnavailableError
+from edgekit.external_data import check_external_data
 from edgekit.spec import Feeds, Outputs, TensorSpec
 
 __all__ = ["OnnxRuntime"]
@@ -34,6 +35,7 @@ class OnnxRuntime:
         return RuntimeStatus(usable=True, version=importlib.metadata.version("onnxruntime"))
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
+        check_external_data(artifact)
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
         # By default the threads spin for tens of milliseconds after a run and take the cores away

@@ -13,6 +13,7 @@ import numpy as np
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 
 from edgekit.errors import RuntimeUnavailableError
+from edgekit.external_data import check_external_data
 from edgekit.spec import DTYPES, Feeds, Outputs, TensorSpec
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class OpenVino:
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         import openvino as ov  # heavy and optional: only when this runtime is used
 
+        if artifact.suffix == ".onnx":
+            check_external_data(artifact)
         # Without the hint a CPU with bf16 units silently computes "fp32" models in bfloat16.
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -192,6 +192,15 @@ class Measured:
     ratio: float
     low: float
 
+    @property
+    def faster(self) -> bool:
+        """Whether the candidate is surely faster, and not only in this run."""
+        return self.low > 1.0
+
+    def told(self, clock: str) -> str:
+        """The figures in words, with where they were measured."""
+        return f"{self.ratio:.2f} times as fast on {clock}, at least {self.low:.2f}"
+
 
 class Clock(Protocol):
     """Times modules as what they will be deployed as: exported, in the recipe's final precision.

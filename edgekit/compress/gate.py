@@ -52,8 +52,8 @@ def kept_if_faster(
     told = ""
     if context.clock is not None and settings.measured:
         found = context.clock.compare(workload, replace(workload, model=candidate))
-        told = f"{context.clock.name}: {found.ratio:.2f} times as fast, at least {found.low:.2f}"
-        if found.low <= 1.0:
+        told = found.told(context.clock.name)
+        if not found.faster:
             undone = [_undone(one, told) if one.kept else one for one in changes]
             report = PassReport(settings.type, 0, total, (told,), changes=tuple(undone))
             return Trained(copied(workload), report)

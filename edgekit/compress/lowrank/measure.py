@@ -61,10 +61,8 @@ def faster_kinds(
         wanted = [site for site in sites if site.kind in kept | {kind}]
         candidate = replace(workload, model=with_sites(model, wanted, chosen))
         measured = clock.compare(baseline, candidate)
-        figures[kind] = (
-            f"{measured.ratio:.3f} times as fast on {clock.name}, at least {measured.low:.3f}"
-        )
-        if measured.low > 1.0:
+        figures[kind] = measured.told(clock.name)
+        if measured.faster:
             kept.add(kind)
             baseline = candidate
     return kept, figures

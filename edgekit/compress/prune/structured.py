@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,13 +44,13 @@ def prune(workload: Workload, settings: StructuredPruning, context: ModuleContex
         WorkloadError: the workload lacks what the importance or the fine-tuning needs.
     """
     model = copied(workload)
-    run = _Run(workload, settings, context)
+    multiple, details = chosen_multiple(settings.multiple, model, context)
+    run = _Run(workload, settings, context, multiple)
     found = find_groups(model, example_tensors(workload))
     whole = {group.name: group for group in run.allowed(found)}
-    multiple, details = chosen_multiple(settings.multiple, model, context)
-    plan = run.plan(model, found, list(whole.values()), settings.keep, multiple)
+    plan = run.plan(model, found, whole, whole, settings.keep)
     agreed, undone = run.leave_what_does_not_pay(model, found, plan)
-    pruned, reached = run.in_steps(model, found, agreed, multiple)
+    pruned, reached = run.in_steps(model, found, whole, agreed)
     changes = [*_changes(whole, pruned), *undone]
     details.append(f"{reached:.0%} of the {settings.of} are left, {settings.keep:.0%} wanted")
     return Trained(
@@ -69,13 +69,17 @@ class _Run:
     """One application of the pass."""
 
     def __init__(
-        self, workload: Workload, settings: StructuredPruning, context: ModuleContext
+        self,
+        workload: Workload,
+        settings: StructuredPruning,
+        context: ModuleContext,
+        multiple: int,
     ) -> None:
         self._workload = workload
         self._settings = settings
         self._context = context
+        self._multiple = multiple
         self._inputs = example_tensors(workload)
-        self._sizes: dict[str, int] = {}
 
     def allowed(self, found: Groups) -> list[Group]:
         """What may be pruned."""
@@ -95,13 +99,16 @@ class _Run:
         self,
         model: nn.Module,
         found: Groups,
-        groups: Sequence[Group],
+        names: Collection[str],
+        whole: Mapping[str, Group],
         share: float,
-        multiple: int,
     ) -> Plan:
-        """What stays of the groups when ``share`` of the model shall."""
+        """What stays of the groups of these names when ``share`` of the model shall.
+
+        ``whole`` are all groups as they were before the first step.
+        """
         settings = self._settings
-        self._sizes = {group.name: group.size for group in groups} | self._sizes
+        groups = [group for group in found if group.name in names]
         seed = self._context.seed
         scores = score_units(self._workload, model, groups, settings.importance, seed)
         if settings.importance in _LOSSES and settings.scope == "global" and settings.of == "macs":
@@ -116,9 +123,9 @@ class _Run:
             share=share,
             of=settings.of,
             scope=settings.scope,
-            multiple=multiple,
+            multiple=self._multiple,
             least=settings.least,
-            sizes=self._sizes,
+            sizes={name: group.size for name, group in whole.items()},
         )
 
     def leave_what_does_not_pay(
@@ -140,7 +147,7 @@ class _Run:
             self._context.progress.update(f"whether pruning {told} pays")
             others = [name for name in names if name not in {group.name for group in alike}]
             found = clock.compare(self._pruned(model, groups, plan, others), everything)
-            if found.low > 1.0:
+            if found.faster:
                 continue
             names = others
             everything = self._pruned(model, groups, plan, names)
@@ -150,8 +157,7 @@ class _Run:
                     _channels(group, group.size),
                     _channels(group, len(plan.kept[group.name])),
                     kept=False,
-                    why=f"{found.ratio:.2f}x the speed on {clock.name}, at least "
-                    f"{found.low:.2f}: not surely faster",
+                    why=f"not measurably faster, {found.told(clock.name)}",
                 )
                 for group in alike
             ]
@@ -170,8 +176,8 @@ class _Run:
         self,
         model: nn.Module,
         found: Groups,
+        whole: Mapping[str, Group],
         agreed: Plan,
-        multiple: int,
     ) -> tuple[dict[str, int], float]:
         """Prune in place; returns the units that each group kept, and what is left of the whole.
 
@@ -186,8 +192,7 @@ class _Run:
             if step > 1:
                 found = find_groups(model, self._inputs)
             if settings.steps > 1:
-                groups = [group for group in found if group.name in agreed.kept]
-                plan = self.plan(model, found, groups, share / left, multiple)
+                plan = self.plan(model, found, agreed.kept, whole, share / left)
             keep(model, found, plan.kept)
             if self._workload.calibration is not None and batch_norms(model):
                 recalibrate(self._workload, model, _RECALIBRATED)

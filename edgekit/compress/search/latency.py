@@ -59,7 +59,7 @@ def leave_what_does_not_pay(
         if out_of_time():
             break
         found = measure(best | group.names, best, group.label)
-        if found is not None and found.low > 1.0:
+        if found is not None and found.faster:
             best |= group.names
     return best
 

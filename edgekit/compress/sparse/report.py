@@ -95,8 +95,5 @@ def _speed(workload: Workload, model: nn.Module, context: ModuleContext) -> str:
     if context.clock is None:
         return _GAINS
     measured = context.clock.compare(workload, replace(workload, model=model))
-    gain = "" if measured.low > 1.0 else ", so only size on disk is won there"
-    return (
-        f"measured on {context.clock.name}: {measured.ratio:.2f}x the speed of the dense model "
-        f"(at least {measured.low:.2f}x){gain}"
-    )
+    gain = "" if measured.faster else ": only size on disk is won there"
+    return f"against the dense model: {measured.told(context.clock.name)}{gain}"
