@@ -95,4 +95,6 @@ def _check_range(entries: dict[str, str], size: int, location: str, where: str) 
 
 
 def _refused(location: str, why: str, where: str) -> ExternalDataError:
-    return ExternalDataError(f"its data in {location!r} is refused: it {why}", where=where, fix=_FIX)
+    return ExternalDataError(
+        f"its data in {location!r} is refused: it {why}", where=where, fix=_FIX
+    )

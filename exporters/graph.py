@@ -9,7 +9,9 @@ import onnx_ir as ir
 from edgekit.spec import Array
 
 __all__ = [
+    "DEQUANTIZED",
     "INFERENCE_PRECISION",
+    "MODULE",
     "add_constant",
     "append",
     "bypass",
@@ -21,6 +23,10 @@ __all__ = [
 #: Key of an ONNX model's metadata that asks an engine to compute its float operators in ``fp16``
 #: or ``bf16``; the exporter of an engine that can passes it on inside the artifact.
 INFERENCE_PRECISION = "edgekit.inference_precision"
+#: What the name of a tensor gets once it was quantized and dequantized.
+DEQUANTIZED = "_dequantized"
+#: Key of a node's metadata: path and class of the PyTorch module that it comes from.
+MODULE = "edgekit.module"
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:

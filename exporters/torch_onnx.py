@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
@@ -15,6 +16,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
+from edgekit.exporters.graph import MODULE
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, UnsupportedOperatorError, WorkloadError
@@ -58,6 +60,7 @@ def export_onnx(
             program = _trace(model, examples, dynamic)
             graph = _convert(program, list(examples), output_names, opset)
         _name_dims(graph, dynamic)
+        _note_modules(graph, model)
     finally:
         model.train(training)
     _save_checked(graph, path)
@@ -175,6 +178,29 @@ def _name_dims(model: ir.Model, dynamic: Mapping[str, Mapping[int, str]]) -> Non
             value.shape = ir.Shape(names.get(str(dim), dim) for dim in named)
 
 
+def _note_modules(graph: ir.Model, model: torch.nn.Module) -> None:
+    """Keep of the converter's notes, which hold code and paths, only each node's module.
+
+    Where the converter folded a normalization into a convolution, the node is the convolution's.
+    """
+    classes = {name: type(module).__name__ for name, module in model.named_modules()}
+    places = {node: _place(node, classes) for node in graph.graph}
+    common.ClearMetadataAndDocStringPass()(graph)
+    for node, place in places.items():
+        if place is not None:
+            node.metadata_props[MODULE] = f"{place or 'model'} ({classes[place]})"
+
+
+def _place(node: ir.Node, classes: Mapping[str, str]) -> str | None:
+    """The path of the module whose weight the node reads, or else that called it."""
+    for value in node.inputs:
+        owner, _, kind = str(value.name if value else "").rpartition(".")
+        if kind == "weight" and owner in classes:
+            return owner
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    return next((scope for scope in reversed(scopes[:-1]) if scope in classes), None)
+
+
 def _missing_operator(error: BaseException | None) -> str | None:
     """The operator that the converter had no function for, if that is what went wrong."""
     while error is not None:
@@ -205,7 +231,6 @@ def _module_of(program: torch.export.ExportedProgram, operator: str) -> str:
 def _save_checked(model: ir.Model, path: Path) -> None:
     # The converter's optimizer can leave two values with one name; the graph itself is right.
     common.NameFixPass()(model)
-    common.ClearMetadataAndDocStringPass()(model)
     data = (
         path.with_suffix(".data").name
         if _weight_bytes(model) > onnx.checker.MAXIMUM_PROTOBUF

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from edgekit.runtimes.base import Runtime, RuntimeStatus, Session, SessionOptions
+from edgekit.runtimes.base import Layer, Runtime, RuntimeStatus, Session, SessionOptions, given_name
 
 from edgekit import registry
 from edgekit.errors import RuntimeUnavailableError
 
-__all__ = ["Runtime", "RuntimeStatus", "Session", "SessionOptions", "get", "names", "require"]
+__all__ = [
+    "Layer",
+    "Runtime",
+    "RuntimeStatus",
+    "Session",
+    "SessionOptions",
+    "get",
+    "given_name",
+    "names",
+    "require",
+]
 
 _GROUP = "edgekit.runtimes"
 

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from edgekit.spec import Feeds, Outputs, TensorSpec, check_feeds
 
-__all__ = ["Runtime", "RuntimeStatus", "Session", "SessionOptions"]
+__all__ = ["Layer", "Runtime", "RuntimeStatus", "Session", "SessionOptions", "given_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,43 @@ class SessionOptions:
     Attributes:
         threads: intra-op threads; None leaves the choice to the engine.
         optimize: let the engine rewrite the graph. Off for a reference run.
+        intermediates: return what is computed inside, too: see :attr:`Session.layers`. Slower, and
+            the engine cannot fuse operators whose results are asked for.
+        given: with ``intermediates``, results inside (by :attr:`Layer.tensor`) that shall not be
+            read: whatever computes with one takes a further input, named by :func:`given_name`.
+            So every layer can be run by itself.
     """
 
     threads: int | None = None
     optimize: bool = True
+    intermediates: bool = False
+    given: tuple[TensorSpec, ...] = ()
+
+
+def given_name(tensor: str) -> str:
+    """The input that is read instead of ``tensor``, see :attr:`SessionOptions.given`."""
+    return f"given:{tensor}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One operator's result inside a model.
+
+    Attributes:
+        tensor: its name, unique in the session.
+        op: type of the operator.
+        node: name of the operator.
+        inputs: the ``tensor`` of each layer, or the name of each input of the model, that it is
+            computed from; constants are left out.
+        names: what the tensor is called in the ONNX graph; empty where an engine's own rewriting
+            made it, several where it merged tensors into one.
+    """
+
+    tensor: str
+    op: str
+    node: str
+    inputs: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 class Session(ABC):
@@ -53,10 +86,14 @@ class Session(ABC):
     Attributes:
         inputs: what :meth:`run` wants, every tensor by name.
         outputs: what :meth:`run` returns.
+        layers: with :attr:`SessionOptions.intermediates`, every floating-point result inside, in
+            the order of computation; :meth:`run` then returns those that have names, too, by
+            their :attr:`Layer.tensor`.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    layers: tuple[Layer, ...] = ()
 
     def run(self, feeds: Feeds) -> Outputs:
         """Run one inference.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
+from edgekit.runtimes.base import Layer, RuntimeStatus, Session, SessionOptions
+from edgekit.runtimes.onnx_layers import with_all_outputs
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
@@ -46,25 +47,39 @@ class OnnxRuntime:
             settings.inter_op_num_threads = 1
         if not options.optimize:
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        model: str | bytes = str(artifact)
+        layers: tuple[Layer, ...] = ()
+        outputs: int | None = None
+        if options.intermediates:
+            model, layers, outputs = with_all_outputs(artifact, options.given)
         try:
-            session = ort.InferenceSession(
-                str(artifact), settings, providers=["CPUExecutionProvider"]
-            )
+            session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
             raise RuntimeUnavailableError(
                 f"ONNX Runtime {ort.__version__} refuses the model: {_reason(error)}",
                 where=str(artifact),
                 fix="Export it again, or choose another runtime",
             ) from error
-        return _OnnxRuntimeSession(session)
+        return _OnnxRuntimeSession(session, layers, outputs)
 
 
 class _OnnxRuntimeSession(Session):
-    def __init__(self, session: ort.InferenceSession) -> None:
+    """With ``layers``, all but the first ``outputs`` results are from inside the model."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        layers: tuple[Layer, ...] = (),
+        outputs: int | None = None,
+    ) -> None:
         self._session: ort.InferenceSession | None = session
+        self.layers = layers
+        found = session.get_outputs()
+        own, inside = found[:outputs], found[outputs:] if outputs else []
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
-        self.outputs = tuple(_spec(node) for node in session.get_outputs())
+        self.outputs = tuple(_spec(node) for node in own)
         self._names = [spec.name for spec in self.outputs]
+        self._names += [x.name for x in inside if _DTYPES.get(x.type, "").startswith("float")]
 
     def _run(self, feeds: Feeds) -> Outputs:
         if self._session is None:

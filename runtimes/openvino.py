@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
+from edgekit.runtimes.base import Layer, RuntimeStatus, Session, SessionOptions
+from edgekit.runtimes.openvino_layers import add_all_outputs
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
@@ -72,8 +73,14 @@ class OpenVino:
                 "CPU", "SUPPORTED_PROPERTIES"
             ):
                 config[_SPARSE_RATE] = float(model.get_rt_info(_SPARSE_INFO).astype(str))
+            outputs = len(model.outputs)
+            layers = add_all_outputs(model, options.given) if options.intermediates else ()
             return _OpenVinoSession(
-                model, lambda form: core.compile_model(form, "CPU", config), ov.Tensor
+                model,
+                lambda form: core.compile_model(form, "CPU", config),
+                ov.Tensor,
+                outputs=outputs,
+                layers=layers,
             )
         except RuntimeUnavailableError:
             raise
@@ -99,9 +106,14 @@ class _OpenVinoSession(Session):
         model: ov.Model,
         compile_model: Callable[[ov.Model], ov.CompiledModel],
         tensor: type[ov.Tensor],
+        *,
+        outputs: int,
+        layers: tuple[Layer, ...],
     ) -> None:
         self.inputs = tuple(_spec(port) for port in model.inputs)
-        self.outputs = tuple(_spec(port) for port in model.outputs)
+        self.outputs = tuple(_spec(port) for port in model.outputs[:outputs])
+        self.layers = layers
+        self._names = [port.get_any_name() for port in model.outputs]
         self._fixed: list[tuple[str, int, int]] = []
         self._tensor = tensor
         self._usual: ov.InferRequest | None = None
@@ -134,8 +146,8 @@ class _OpenVinoSession(Session):
         request.start_async()
         request.wait()
         return {
-            spec.name: request.get_output_tensor(index).data.copy()
-            for index, spec in enumerate(self.outputs)
+            name: request.get_output_tensor(index).data.copy()
+            for index, name in enumerate(self._names)
         }
 
     def _request(self, feeds: Feeds) -> ov.InferRequest:

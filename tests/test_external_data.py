@@ -18,6 +18,11 @@ from edgekit.errors import ExternalDataError
 from edgekit.external_data import check_external_data
 
 _WEIGHTS = np.arange(4, dtype=np.float32)
+_READERS = {
+    "import": lambda path: prepare_onnx(path, path.with_name("prepared.onnx")),
+    "onnxruntime": runtimes.get("onnxruntime").load,
+    "openvino": runtimes.get("openvino").load,
+}
 _PLACES = ("initializer", "constant", "branch", "function")
 
 
@@ -36,7 +41,9 @@ def _model(folder: Path, location: str, place: str = "initializer", **entries: s
     if place == "branch":
         one = helper.make_tensor_value_info("w", TensorProto.FLOAT, [4])
         branch = helper.make_graph([constant], "branch", [], [one])
-        true = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True)))
+        true = helper.make_node(
+            "Constant", [], ["c"], value=numpy_helper.from_array(np.array(True))
+        )
         nodes = [
             true,
             helper.make_node("If", ["c"], ["w"], then_branch=branch, else_branch=branch),
@@ -143,7 +150,9 @@ def test_a_tensor_that_names_two_files_is_refused(folder: Path) -> None:
 
 
 @given(location=st.text(alphabet="./\\ab:~\0", max_size=12))
-def test_whatever_is_accepted_lies_inside(tmp_path_factory: pytest.TempPathFactory, location: str) -> None:
+def test_whatever_is_accepted_lies_inside(
+    tmp_path_factory: pytest.TempPathFactory, location: str
+) -> None:
     folder = tmp_path_factory.mktemp("any")
     (folder / "a").write_bytes(_WEIGHTS.tobytes())
     try:
@@ -153,14 +162,11 @@ def test_whatever_is_accepted_lies_inside(tmp_path_factory: pytest.TempPathFacto
     assert [file.resolve() for file in found] == [(folder / "a").resolve()]
 
 
-@pytest.mark.parametrize("reader", ["import", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("reader", _READERS)
 def test_every_reader_refuses_before_it_reads(folder: Path, reader: str) -> None:
     path = _model(folder, "../secret.bin")
     with pytest.raises(ExternalDataError, match="leaves the folder"):
-        if reader == "import":
-            prepare_onnx(path, folder / "prepared.onnx")
-        else:
-            runtimes.get(reader).load(path)
+        _READERS[reader](path)
 
 
 def test_what_is_no_onnx_file_is_left_to_its_reader(tmp_path: Path) -> None:

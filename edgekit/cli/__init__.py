@@ -9,6 +9,7 @@ import typer
 
 from edgekit.cli.compress import compress
 from edgekit.cli.demo import demo
+from edgekit.cli.diff import diff
 from edgekit.cli.doctor import doctor
 from edgekit.cli.export import export
 from edgekit.cli.pack import pack, unpack
@@ -32,7 +33,8 @@ app = typer.Typer(
     epilog="MODEL: a.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
 )
 COMMANDS = (
-    compress, export, verify, profile, report, serve, pack, unpack, demo, zoo, recipes, doctor,
+    compress, export, verify, diff, profile, report, serve,
+    pack, unpack, demo, zoo, recipes, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

