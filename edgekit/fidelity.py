@@ -23,6 +23,7 @@ class FidelityMeter:
 
     def __init__(self) -> None:
         self._max_abs = 0.0
+        self._largest = 0.0
         self._signal = 0.0
         self._error = 0.0
         self._cosines: list[float] = []
@@ -33,6 +34,7 @@ class FidelityMeter:
         """Compare one batch; both arrays have the same shape."""
         wanted, got = reference.astype(np.float64), value.astype(np.float64)
         self._max_abs = max(self._max_abs, float(np.abs(wanted - got).max(initial=0.0)))
+        self._largest = max(self._largest, float(np.abs(wanted).max(initial=0.0)))
         self._signal += float(np.square(wanted).sum())
         self._error += float(np.square(wanted - got).sum())
         rows = wanted.shape[0] if wanted.ndim else 1
@@ -47,6 +49,7 @@ class FidelityMeter:
         ratio = self._signal / self._error if self._error else float("inf")
         return Fidelity(
             max_abs=self._max_abs,
+            max_relative=self._max_abs / max(self._largest, np.finfo(np.float64).tiny),
             sqnr_db=float(10 * np.log10(ratio)) if ratio > 0 else float("-inf"),
             cosine=float(np.mean(self._cosines)) if self._cosines else 1.0,
             argmax_agreement=self._agree / self._positions if self._positions else None,

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgekit import runtimes
 from edgekit.build import ORIGINAL, Built
+from edgekit.extremes import extreme_inputs
 from edgekit.machine import this_machine
 from edgekit.manifest import Accuracy, Verification
 from edgekit.profile.runner import Timed, profile_interleaved
@@ -82,9 +83,10 @@ class Judge:
         progress.stage("Run the original")
         self.references: dict[str, Reference] = {}
         feeds = verification_feeds(workload)
+        extremes = extreme_inputs(feeds[0], workload.dynamic)
         for name in {ORIGINAL: None} | {one.model: None for one in built}:
             with reference_predict(models[name]) as predict:
-                self.references[name] = Reference.record(predict, feeds)
+                self.references[name] = Reference.record(predict, feeds, extremes)
         self.notes: tuple[str, ...] = ()
 
     def verify(self) -> list[Verification]:

@@ -17,6 +17,7 @@ __all__ = [
     "Accuracy",
     "Artifact",
     "Decision",
+    "Extreme",
     "Fidelity",
     "FileEntry",
     "Manifest",
@@ -95,6 +96,7 @@ class Fidelity(_Record):
 
     Attributes:
         max_abs: largest absolute difference.
+        max_relative: the same in units of the reference's largest absolute value.
         sqnr_db: 10 log10(signal power / error power); infinite for an exact match.
         cosine: mean cosine similarity of a sample's flattened output to its reference.
         argmax_agreement: share of positions whose largest entry along the last axis is the same;
@@ -102,9 +104,24 @@ class Fidelity(_Record):
     """
 
     max_abs: float
+    max_relative: float
     sqnr_db: float
     cosine: float
     argmax_agreement: float | None
+
+
+class Extreme(_Record):
+    """An artifact compared with the original on one input unlike the data.
+
+    Attributes:
+        outputs: one :class:`Fidelity` an output tensor.
+        reason: what is wrong; empty when nothing is.
+        gated: whether that fails the artifact: reduced precision may give way to extreme values.
+    """
+
+    outputs: dict[str, Fidelity]
+    reason: str = ""
+    gated: bool = True
 
 
 class Verification(_Record):
@@ -113,7 +130,8 @@ class Verification(_Record):
     Attributes:
         artifact: id of the artifact.
         samples: how many samples were compared.
-        outputs: one :class:`Fidelity` an output tensor.
+        outputs: one :class:`Fidelity` an output tensor, over the samples of the data.
+        extremes: the same for inputs unlike the data, see :mod:`edgekit.extremes`.
         passed: whether every output is inside the gate for its precision.
         reason: what failed or why it was not run; empty when it passed.
         ran: False when this machine cannot run the artifact (an engine for an absent GPU); what
@@ -123,6 +141,7 @@ class Verification(_Record):
     artifact: str
     samples: int
     outputs: dict[str, Fidelity]
+    extremes: dict[str, Extreme] = {}
     passed: bool
     reason: str = ""
     ran: bool = True

@@ -12,13 +12,14 @@ import numpy as np
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, EdgekitError
+from edgekit.extremes import VALUES
 from edgekit.fidelity import FidelityMeter
-from edgekit.manifest import Artifact, Fidelity, Verification
+from edgekit.manifest import Artifact, Extreme, Fidelity, Verification
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Array, Feeds, Outputs
 from edgekit.workload import Predict
 
-__all__ = ["GATES", "Reference", "gate", "verify_artifact", "verify_bundle"]
+__all__ = ["DATA", "GATES", "Reference", "gate", "verify_artifact", "verify_bundle"]
 
 #: Least signal-to-quantization-noise ratio of every output, in dB, by the lowest precision in an
 #: artifact. fp32 differs from PyTorch by the order of its sums only. A quantized artifact is judged
@@ -37,6 +38,10 @@ def gate(precision: str) -> float:
     return next((least for name, least in GATES.items() if name in parts), GATES["fp32"])
 
 
+#: The kind of a sample that is like the calibration data.
+DATA = "data"
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """Samples and what the original model computed for them.
@@ -44,17 +49,24 @@ class Reference:
     Attributes:
         feeds: one mapping a sample.
         outputs: the original's outputs for each.
+        kinds: what each sample is: :data:`DATA`, or a name of :mod:`edgekit.extremes`.
     """
 
     feeds: Sequence[Feeds]
     outputs: Sequence[Outputs]
+    kinds: Sequence[str]
 
     @classmethod
-    def record(cls, predict: Predict, feeds: Sequence[Feeds]) -> Reference:
-        """Run the original over ``feeds``.
+    def record(
+        cls, predict: Predict, feeds: Sequence[Feeds], extremes: Mapping[str, Feeds] | None = None
+    ) -> Reference:
+        """Run the original over ``feeds``, and over ``extremes`` as far as it can.
+
+        Where the original itself raises or computes NaN or infinity on an extreme input, there is
+        nothing to compare with, and that input is left out.
 
         Raises:
-            EdgekitError: the original itself computes NaN or infinity.
+            EdgekitError: the original computes NaN or infinity on ``feeds``.
         """
         outputs = [predict(sample) for sample in feeds]
         for index, sample in enumerate(outputs):
@@ -65,19 +77,45 @@ class Reference:
                         where=f"calibration sample {index}",
                         fix="Mend the model or the data before compressing it",
                     )
-        return cls(feeds, outputs)
+        found = {kind: _tried(predict, sample) for kind, sample in (extremes or {}).items()}
+        able = {kind: made for kind, made in found.items() if made is not None}
+        return cls(
+            [*feeds, *((extremes or {})[kind] for kind in able)],
+            [*outputs, *able.values()],
+            [*([DATA] * len(feeds)), *able],
+        )
+
+    def like_data(self) -> Reference:
+        """Only the samples that are like the data."""
+        return self._only([i for i, kind in enumerate(self.kinds) if kind == DATA])
+
+    def of_kind(self, kind: str) -> Reference:
+        """Only the samples of that kind."""
+        return self._only([i for i, one in enumerate(self.kinds) if one == kind])
+
+    def _only(self, indices: Sequence[int]) -> Reference:
+        return Reference(
+            [self.feeds[i] for i in indices],
+            [self.outputs[i] for i in indices],
+            [self.kinds[i] for i in indices],
+        )
 
     def save(self, path: Path, max_bytes: int) -> None:
-        """Write the first samples that fit in ``max_bytes`` (at least one) as ``.npz``."""
+        """Write the samples that fit in ``max_bytes`` as ``.npz``: the first, then extreme ones."""
+        first = sorted(range(len(self.kinds)), key=lambda i: (i > 0, self.kinds[i] == DATA, i))
         arrays: dict[str, Array] = {}
+        kinds: list[str] = []
         used = 0
-        for index, (feeds, outputs) in enumerate(zip(self.feeds, self.outputs, strict=True)):
+        for index in first:
+            feeds, outputs = self.feeds[index], self.outputs[index]
             used += sum(array.nbytes for array in (*feeds.values(), *outputs.values()))
-            if index and used > max_bytes:
+            if kinds and used > max_bytes:
                 break
-            arrays |= {f"{index}/feeds/{name}": array for name, array in feeds.items()}
-            arrays |= {f"{index}/outputs/{name}": array for name, array in outputs.items()}
-        np.savez_compressed(path, allow_pickle=False, **arrays)
+            number = len(kinds)
+            arrays |= {f"{number}/feeds/{name}": array for name, array in feeds.items()}
+            arrays |= {f"{number}/outputs/{name}": array for name, array in outputs.items()}
+            kinds.append(self.kinds[index])
+        np.savez_compressed(path, allow_pickle=False, kinds=np.array(kinds), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Reference:
@@ -86,24 +124,35 @@ class Reference:
         Raises:
             BundleError: the file is not such an archive.
         """
-        samples: dict[int, dict[str, dict[str, Array]]] = {}
         try:
             with np.load(path, allow_pickle=False) as archive:
+                kinds = archive["kinds"].tolist()
+                samples: list[dict[str, dict[str, Array]]] = [
+                    {"feeds": {}, "outputs": {}} for _ in kinds
+                ]
                 for key in archive.files:
-                    index, kind, name = key.split("/", 2)
-                    entry = samples.setdefault(int(index), {"feeds": {}, "outputs": {}})
-                    entry[kind][name] = archive[key]
-        except (OSError, ValueError, KeyError) as error:
+                    if key != "kinds":
+                        index, part, name = key.split("/", 2)
+                        samples[int(index)][part][name] = archive[key]
+        except (OSError, ValueError, KeyError, IndexError) as error:
             raise BundleError(
                 f"cannot be read: {error}", where=str(path), fix="Build the bundle again"
             ) from error
-        ordered = [samples[index] for index in sorted(samples)]
-        return cls([s["feeds"] for s in ordered], [s["outputs"] for s in ordered])
+        return cls([s["feeds"] for s in samples], [s["outputs"] for s in samples], kinds)
 
     @classmethod
     def of(cls, bundle: Bundle, artifact: Artifact) -> Reference:
         """What the artifact has to compute: the outputs of the module that it was made from."""
         return cls.load(bundle.path / (artifact.reference or str(bundle.manifest.reference)))
+
+
+def _tried(predict: Predict, feeds: Feeds) -> Outputs | None:
+    """What the original makes of an extreme input; None where it cannot take it."""
+    try:
+        made = predict(feeds)
+    except Exception:  # noqa: BLE001, the user's forward may raise anything
+        return None
+    return made if all(_finite(value) for value in made.values()) else None
 
 
 def verify_artifact(
@@ -117,6 +166,39 @@ def verify_artifact(
         predict: runs the artifact.
         reference: samples with the original's outputs.
     """
+    outputs, problem = _compared(predict, reference.like_data(), precision)
+    extremes = {}
+    for kind in dict.fromkeys(reference.kinds):
+        if kind != DATA:
+            found, wrong = _survived(predict, reference.of_kind(kind), precision)
+            gated = kind not in VALUES or gate(precision) == GATES["fp32"]
+            extremes[kind] = Extreme(outputs=found, reason=wrong, gated=gated)
+            if wrong and gated and not problem:
+                problem = f"with input {kind!r}: {wrong}"
+    return Verification(
+        artifact=artifact,
+        samples=len(reference.feeds),
+        outputs=outputs,
+        extremes=extremes,
+        passed=not problem,
+        reason=problem,
+    )
+
+
+def _survived(
+    predict: Predict, reference: Reference, precision: str
+) -> tuple[dict[str, Fidelity], str]:
+    """The same of an extreme input, which an engine may refuse."""
+    try:
+        return _compared(predict, reference, precision)
+    except Exception as error:  # noqa: BLE001, engines raise a dozen unrelated types
+        return {}, f"it is refused: {str(error)[:200]}"
+
+
+def _compared(
+    predict: Predict, reference: Reference, precision: str
+) -> tuple[dict[str, Fidelity], str]:
+    """How close the outputs are, and what is wrong with them, if anything."""
     meters: dict[str, FidelityMeter] = {}
     problem = ""
     for feeds, wanted in zip(reference.feeds, reference.outputs, strict=True):
@@ -126,14 +208,7 @@ def verify_artifact(
             if not problem:
                 meters.setdefault(name, FidelityMeter()).add(value, got[name])
     results = {name: meter.result() for name, meter in meters.items()}
-    problem = problem or _below_gate(results, precision)
-    return Verification(
-        artifact=artifact,
-        samples=len(reference.feeds),
-        outputs=results,
-        passed=not problem,
-        reason=problem,
-    )
+    return results, problem or _below_gate(results, precision)
 
 
 def verify_bundle(bundle: Bundle, runtime: str | None = None) -> list[Verification]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, EdgekitError, RuntimeUnavailableError
+from edgekit.extremes import VALUES
 from edgekit.spec import Feeds, Outputs
 from edgekit.verify import Reference, verify_artifact, verify_bundle
 from tests.conftest import ARTIFACTS
@@ -79,3 +81,83 @@ def test_a_broken_archive_is_one_line(tmp_path: Path) -> None:
 def test_an_original_that_computes_nan_is_refused() -> None:
     with pytest.raises(EdgekitError, match="original model computes NaN"):
         Reference.record(lambda feeds: {"y": np.full_like(feeds["x"], np.nan)}, FEEDS)
+
+
+EXTREMES = {
+    "large": {"x": np.full((1, 4), 100, np.float32)},
+    "batch 8": {"x": FEEDS[0]["x"][[0] * 8]},
+}
+
+
+def broken_on(kind: str, value: float) -> Callable[[Feeds], Outputs]:
+    """Right on the data and on other extremes, another value on that one."""
+
+    def predict(feeds: Feeds) -> Outputs:
+        made = original(feeds)
+        if np.array_equal(feeds["x"], EXTREMES[kind]["x"]):
+            made["y"] = np.full_like(made["y"], value)
+        return made
+
+    return predict
+
+
+def test_extreme_inputs_are_compared_apart_from_the_data() -> None:
+    record = verify_artifact("a", "fp32", original, Reference.record(original, FEEDS, EXTREMES))
+    assert record.passed
+    assert set(record.extremes) == {"large", "batch 8"}
+    assert record.extremes["large"].outputs["y"].sqnr_db == float("inf")
+    assert record.outputs["y"].max_abs == 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_another_size_fails_every_precision(precision: str) -> None:
+    reference = Reference.record(original, FEEDS, EXTREMES)
+    record = verify_artifact("a", precision, broken_on("batch 8", 0.0), reference)
+    assert not record.passed
+    assert "with input 'batch 8'" in record.reason
+    assert "SQNR" in record.extremes["batch 8"].reason
+
+
+def test_extreme_values_fail_fp32_and_are_only_told_of_less() -> None:
+    reference = Reference.record(original, FEEDS, EXTREMES)
+    assert not verify_artifact("a", "fp32", broken_on("large", np.inf), reference).passed
+    record = verify_artifact("a", "int8", broken_on("large", np.inf), reference)
+    assert record.passed
+    assert "NaN or infinite" in record.extremes["large"].reason
+
+
+def test_an_engine_that_refuses_an_extreme_input_fails() -> None:
+    def refusing(feeds: Feeds) -> Outputs:
+        if len(feeds["x"]) > 1:
+            raise RuntimeError("batch 8 is too much")
+        return original(feeds)
+
+    record = verify_artifact("a", "fp32", refusing, Reference.record(original, FEEDS, EXTREMES))
+    assert not record.passed
+    assert "batch 8 is too much" in record.reason
+
+
+def test_what_the_original_cannot_take_is_left_out() -> None:
+    def picky(feeds: Feeds) -> Outputs:
+        if len(feeds["x"]) > 1:
+            raise ValueError("one at a time")
+        with np.errstate(over="ignore"):
+            return {"y": feeds["x"] * np.where(feeds["x"] > 50, np.float32(np.inf), 1)}
+
+    assert Reference.record(picky, FEEDS, EXTREMES).kinds == ["data"] * 3
+
+
+def test_the_first_sample_and_the_extremes_are_stored_before_the_rest(tmp_path: Path) -> None:
+    reference = Reference.record(original, FEEDS, EXTREMES)
+    reference.save(tmp_path / "r.npz", max_bytes=2 * 16 * 10)
+    loaded = Reference.load(tmp_path / "r.npz")
+    assert loaded.kinds == ["data", "large", "batch 8"]
+    np.testing.assert_array_equal(loaded.feeds[0]["x"], FEEDS[0]["x"])
+    np.testing.assert_array_equal(
+        loaded.of_kind("large").outputs[0]["y"], original(EXTREMES["large"])["y"]
+    )
+
+
+def test_a_bundle_is_verified_on_extreme_inputs(bundle: Bundle) -> None:
+    for record in verify_bundle(bundle):
+        assert set(record.extremes) == {*VALUES, "batch 1", "batch 8"}

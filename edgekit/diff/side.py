@@ -75,7 +75,7 @@ def open_side(name: str) -> Side:
             f"has no artifact {wanted!r}", where=folder, fix=f"Choose from {', '.join(ids)}"
         )
     artifact = bundle.manifest.artifact(wanted) if wanted else bundle.selected()
-    feeds = Reference.of(bundle, artifact).feeds if bundle.manifest.reference else ()
+    feeds = Reference.of(bundle, artifact).like_data().feeds if bundle.manifest.reference else ()
     modules = onnx_modules(bundle.path / "model.onnx")
     return Side(
         f"{folder}:{artifact.id}",

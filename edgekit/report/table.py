@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgekit.manifest import Artifact, Decision, Manifest, Verification
+from edgekit.manifest import Artifact, Decision, Extreme, Manifest, Verification
 from edgekit.numerics import probe
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import Comparison, Summary, compare, summarize
@@ -199,7 +199,8 @@ def print_verification(records: Sequence[Verification], console: Console) -> Non
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("artifact", "output", "max abs", "SQNR dB", "cosine", "argmax", "", box=None)
+    columns = ("artifact", "output", "max abs", "relative", "SQNR dB", "cosine", "argmax", "")
+    table = Table(*columns, box=None)
     table.columns[0].no_wrap = True
     for record in records:
         verdict = "not run" if not record.ran else "ok" if record.passed else "FAILED"
@@ -209,18 +210,38 @@ def print_verification(records: Sequence[Verification], console: Console) -> Non
                 record.artifact,
                 escape(name),
                 f"{result.max_abs:.3g}",
+                f"{result.max_relative:.2g}",
                 f"{result.sqnr_db:.1f}",
                 f"{result.cosine:.5f}",
                 "-" if agreement is None else f"{agreement:.1%}",
                 verdict,
             )
         if not record.outputs:
-            table.add_row(record.artifact, "", "", "", "", "", verdict)
+            table.add_row(record.artifact, "", "", "", "", "", "", verdict)
+        for kind, extreme in record.extremes.items():
+            table.add_row("", *_extreme_cells(kind, extreme))
     console.print(table)
     for record in records:
         if record.reason:
             told = f"{record.artifact}: {record.reason}"
             console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _extreme_cells(kind: str, extreme: Extreme) -> list[str]:
+    """One row for all outputs: the worst of each figure."""
+    verdict = "ok" if not extreme.reason else "FAILED" if extreme.gated else "off"
+    found = list(extreme.outputs.values())
+    if not found:
+        return [f"  {kind}", "", "", "", "", "", verdict]
+    return [
+        f"  {kind}",
+        f"{max(one.max_abs for one in found):.3g}",
+        f"{max(one.max_relative for one in found):.2g}",
+        f"{min(one.sqnr_db for one in found):.1f}",
+        f"{min(one.cosine for one in found):.5f}",
+        "",
+        verdict,
+    ]
 
 
 def _cells(row: Row) -> list[str]:

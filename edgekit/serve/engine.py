@@ -125,6 +125,6 @@ def choose_artifact(bundle: Bundle, runtime: str | None) -> Artifact:
 
 def _reference(bundle: Bundle, artifact: Artifact) -> Reference:
     if bundle.manifest.reference is None:
-        return Reference([], [])
-    everything = Reference.of(bundle, artifact)
-    return Reference(everything.feeds[:2], everything.outputs[:2])
+        return Reference([], [], [])
+    stored = Reference.of(bundle, artifact).like_data()
+    return Reference(stored.feeds[:2], stored.outputs[:2], stored.kinds[:2])

@@ -190,7 +190,9 @@ def test_an_artifact_that_computes_something_else_here_is_not_served(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = Reference.load(bundle.path / "reference.npz")
-    wrong = Reference(stored.feeds, [{"logits": -o["logits"]} for o in stored.outputs])
+    wrong = Reference(
+        stored.feeds, [{"logits": -o["logits"]} for o in stored.outputs], stored.kinds
+    )
     monkeypatch.setattr(Reference, "load", lambda _: wrong)
     with pytest.raises(GateError, match="does not compute on this machine"):
         Engine(bundle, runtime="onnxruntime", threads=1)
