@@ -7,12 +7,16 @@ entry-point group ``edgekit.runtimes``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from edgekit.spec import Feeds, Outputs, TensorSpec, check_feeds
+import numpy as np
+
+from edgekit.errors import SpecError
+from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
 
 __all__ = ["Layer", "Runtime", "RuntimeStatus", "Session", "SessionOptions", "given_name"]
 
@@ -94,28 +98,79 @@ class Session(ABC):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: tuple[Layer, ...] = ()
+    _worker: ThreadPoolExecutor | None = None
 
-    def run(self, feeds: Feeds) -> Outputs:
-        """Run one inference.
+    def run(self, feeds: Feeds, out: Outputs | None = None) -> Outputs:
+        """Run one inference. Several threads may at once.
 
         Args:
-            feeds: one C-contiguous array for each of :attr:`inputs`.
+            feeds: one array for each of :attr:`inputs`, or anything else with ``__dlpack__`` that
+                lies in CPU memory, such as a PyTorch tensor. C-contiguous ones are not copied.
+            out: arrays to write results into, by name of the output: C-contiguous, and of the
+                very shape that the call gives. Outputs that are not named get arrays of their own.
 
         Returns:
-            One array for each of :attr:`outputs`, owned by the caller.
+            One array for each of :attr:`outputs`, owned by the caller; those of ``out``, where
+            given, among them.
 
         Raises:
-            SpecError: the feeds do not fit :attr:`inputs`.
+            SpecError: the feeds do not fit :attr:`inputs`, or ``out`` does not fit the outputs.
         """
-        check_feeds(self.inputs, feeds)
-        return self._run(feeds)
+        arrays = feeds
+        if not all(type(array) is np.ndarray for array in feeds.values()):
+            arrays = {name: _array(name, value) for name, value in feeds.items()}
+        check_feeds(self.inputs, arrays)
+        if not out:
+            return self._run(arrays)
+        self._check_out(out)
+        return self._run_into(arrays, out)
+
+    def submit(self, feeds: Feeds) -> Future[Outputs]:
+        """Start one inference in another thread; see :meth:`run`.
+
+        The arrays of ``feeds`` must not change before the result is there.
+        """
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="edgekit-session")
+        return self._worker.submit(self.run, feeds)
+
+    def _check_out(self, out: Outputs) -> None:
+        specs = {spec.name: spec for spec in self.outputs}
+        for name, array in out.items():
+            if name not in specs:
+                raise SpecError(
+                    f"{name!r} is not an output of this model",
+                    where="out",
+                    fix=f"The outputs are: {', '.join(specs)}",
+                )
+            specs[name].bind(array, {})
+            if not (array.flags.c_contiguous and array.flags.writeable):
+                raise SpecError(
+                    "is not contiguous or not writeable",
+                    where=f"out, tensor {name!r}",
+                    fix="Give it as np.empty(shape, dtype)",
+                )
 
     @abstractmethod
     def _run(self, feeds: Feeds) -> Outputs: ...
 
-    @abstractmethod
+    def _run_into(self, feeds: Feeds, out: Outputs) -> Outputs:
+        """Write into ``out``, which was checked; an engine that can does so without a copy."""
+        made = self._run(feeds)
+        for name, array in out.items():
+            if array.shape != made[name].shape:
+                raise wrong_out(name, array.shape, made[name].shape)
+            np.copyto(array, made[name])
+        return {**made, **out}
+
     def close(self) -> None:
         """Release the engine's memory. Running a closed session is an error."""
+        if self._worker is not None:
+            self._worker.shutdown()
+        self._release()
+
+    @abstractmethod
+    def _release(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +182,38 @@ class Session(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _array(name: str, value: Any) -> Array:
+    """``value`` without a copy."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.from_dlpack(value)
+    except (AttributeError, TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise SpecError(
+            f"a {type(value).__name__} is neither an array nor readable by DLPack: {error}",
+            where=f"tensor {name!r}",
+            fix="Give a numpy array, or a tensor in CPU memory without a gradient",
+        ) from error
+
+
+def wrong_out(name: str, given: tuple[int, ...], made: tuple[int, ...]) -> SpecError:
+    """The error of an array in ``out`` that has another shape than the result."""
+    return SpecError(
+        f"has shape {list(given)}, the result has {list(made)}",
+        where=f"out, tensor {name!r}",
+        fix=f"Give it as np.empty({list(made)}, dtype)",
+    )
+
+
+def wrong_results(engine: str, error: Exception) -> SpecError:
+    """The error of an engine that cannot compute into the arrays of ``out``."""
+    return SpecError(
+        f"{engine} cannot write the results: {' '.join(str(error).split())[-200:]}",
+        where="out",
+        fix="Give arrays of the shapes that the call returns without out",
+    )
 
 
 class Runtime(Protocol):

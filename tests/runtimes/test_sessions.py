@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from edgekit.runtimes import SessionOptions
 
 from edgekit import runtimes
@@ -78,3 +80,71 @@ def test_a_missing_package_tells_the_install_command(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(RuntimeUnavailableError, match=r"pip install 'edgekit\[openvino\]'"):
         runtimes.require("openvino")
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_results_are_written_into_arrays_that_are_given(name: str, onnx_file: Path) -> None:
+    with runtimes.get(name).load(onnx_file) as session:
+        wanted = session.run(FEEDS)["logits"]
+        out = {"logits": np.full_like(wanted, np.nan)}
+        made = session.run(FEEDS, out)
+        assert made["logits"] is out["logits"]
+        np.testing.assert_array_equal(out["logits"], wanted)
+        written = out["logits"].copy()
+        session.run({"image": -FEEDS["image"]})
+        np.testing.assert_array_equal(out["logits"], written)  # let go of afterwards
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        ({"logit": np.empty((8, 5), np.float32)}, "not an output"),
+        ({"logits": np.empty((8, 5), np.float64)}, "dtype is float64"),
+        ({"logits": np.empty((8, 6), np.float32)}, "expected 5"),
+        ({"logits": np.empty((5, 8), np.float32).T}, "not contiguous"),
+        ({"logits": np.empty((7, 5), np.float32)}, "out"),
+    ],
+)
+def test_arrays_that_do_not_fit_the_results_are_refused(
+    name: str, onnx_file: Path, out: dict[str, np.ndarray], reason: str
+) -> None:
+    with runtimes.get(name).load(onnx_file) as session:
+        with pytest.raises(SpecError, match=reason):
+            session.run(FEEDS, out)
+        assert session.run(FEEDS)["logits"].shape == (8, 5)  # and nothing is broken by it
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_threads_get_their_own_results(name: str, onnx_file: Path) -> None:
+    feeds = [{"image": FEEDS["image"] * scale} for scale in range(1, 9)]
+    with runtimes.get(name).load(onnx_file) as session:
+        wanted = [session.run(one)["logits"] for one in feeds]
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda i: session.run(feeds[i % 8])["logits"], range(200)))
+    for index, result in enumerate(made):
+        np.testing.assert_allclose(result, wanted[index % 8], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_a_run_can_be_started_and_waited_for(name: str, onnx_file: Path) -> None:
+    with runtimes.get(name).load(onnx_file) as session:
+        started = [session.submit(FEEDS) for _ in range(3)]
+        wanted = session.run(FEEDS)["logits"]
+        for one in started:
+            np.testing.assert_allclose(one.result()["logits"], wanted, rtol=1e-5)
+        with pytest.raises(SpecError):
+            session.submit({}).result()
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_pytorch_tensors_are_fed_as_they_are(name: str, onnx_file: Path) -> None:
+    image = torch.from_numpy(FEEDS["image"])
+    with runtimes.get(name).load(onnx_file) as session:
+        np.testing.assert_array_equal(
+            session.run({"image": image})["logits"], session.run(FEEDS)["logits"]
+        )
+        with pytest.raises(SpecError, match="DLPack"):
+            session.run({"image": image.requires_grad_()})
+        with pytest.raises(SpecError, match="a list is neither"):
+            session.run({"image": FEEDS["image"].tolist()})
