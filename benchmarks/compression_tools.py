@@ -98,8 +98,8 @@ def smaller(workload: Workload, share: float) -> nn.Module:
 TOOLS: dict[str, Tool] = {
     "Torch-Pruning": torch_pruning_tool,
     "edgekit l2": edgekit("l2"),
+    "edgekit wanda": edgekit("wanda"),
     "edgekit taylor": edgekit("taylor"),
-    "edgekit obd": edgekit("obd"),
     "torch.nn.utils.prune": torch_mask,
     "NNCF": nncf_mask,
 }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from edgekit.calibration.table import CalibrationTable
 from pydantic import ValidationError
 
 from edgekit.atomic import write_file
+from edgekit.cache import cache_folder
 from edgekit.errors import EdgekitError
 
 __all__ = ["TableCache", "default_cache"]
@@ -54,7 +54,5 @@ class TableCache:
 
 
 def default_cache() -> TableCache:
-    """``$EDGEKIT_CACHE``, else ``$XDG_CACHE_HOME/edgekit``, else ``~/.cache/edgekit``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = os.environ.get("EDGEKIT_CACHE") or Path(base) / "edgekit"
-    return TableCache(Path(folder) / "calibration")
+    """The tables of this user."""
+    return TableCache(cache_folder("calibration"))

@@ -45,6 +45,8 @@ class SessionOptions:
     Attributes:
         threads: intra-op threads; None leaves the choice to the engine.
         optimize: let the engine rewrite the graph. Off for a reference run.
+        cache: a folder for what the engine makes of the artifact when it loads it, so that the
+            next load on this machine is faster. Made if it is missing.
         intermediates: return what is computed inside, too: see :attr:`Session.layers`. Slower, and
             the engine cannot fuse operators whose results are asked for.
         given: with ``intermediates``, results inside (by :attr:`Layer.tensor`) that shall not be
@@ -54,6 +56,7 @@ class SessionOptions:
 
     threads: int | None = None
     optimize: bool = True
+    cache: Path | None = None
     intermediates: bool = False
     given: tuple[TensorSpec, ...] = ()
 

@@ -9,7 +9,9 @@ import numpy as np
 import onnxruntime as ort
 from edgekit.runtimes.base import Layer, RuntimeStatus, Session, SessionOptions, wrong_results
 from edgekit.runtimes.onnx_layers import with_all_outputs
+from edgekit.runtimes.optimized_model import OptimizedModel
 
+from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
 from edgekit.spec import Feeds, Outputs, TensorSpec
@@ -52,14 +54,23 @@ class OnnxRuntime:
         outputs: int | None = None
         if options.intermediates:
             model, layers, outputs = with_all_outputs(artifact, options.given)
+        cached = None
+        cache = writeable(options.cache)
+        if cache and artifact.is_file() and options.optimize and not options.intermediates:
+            cached = OptimizedModel(artifact, cache)
+            model = cached.prepare(settings)
         try:
             session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
+            if cached is not None and cached.drop():
+                return self.load(artifact, options)
             raise RuntimeUnavailableError(
                 f"ONNX Runtime {ort.__version__} refuses the model: {_reason(error)}",
                 where=str(artifact),
                 fix="Export it again, or choose another runtime",
             ) from error
+        if cached is not None:
+            cached.keep()
         return _OnnxRuntimeSession(session, layers, outputs)
 
 

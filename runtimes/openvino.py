@@ -22,6 +22,7 @@ from edgekit.runtimes.base import (
 )
 from edgekit.runtimes.openvino_layers import add_all_outputs
 
+from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
 from edgekit.spec import DTYPES, Feeds, Outputs, TensorSpec
@@ -69,6 +70,9 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
         }
+        cache = writeable(options.cache)
+        if cache is not None:
+            config["CACHE_DIR"] = str(cache)
         if options.threads is not None:
             config["INFERENCE_NUM_THREADS"] = options.threads
         try:

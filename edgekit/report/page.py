@@ -13,7 +13,7 @@ from edgekit.manifest import Manifest
 from edgekit.profile.stats import Comparison, Summary, least_samples
 from edgekit.report.passes import summary_of
 from edgekit.report.search import TrialRow, search_rows
-from edgekit.report.table import Row, rows, size_text, validated_on
+from edgekit.report.table import Row, extremes_text, rows, size_text, validated_on
 
 __all__ = ["render"]
 
@@ -107,7 +107,9 @@ def _artifacts(manifest: Manifest, table: Sequence[Row]) -> str:
                 *fidelity,
                 _time(row.latency, "p50"),
                 _speedup(row.speedup_plain),
-                html.escape(row.reason),
+                html.escape(
+                    ". ".join(filter(None, (row.reason, extremes_text(record) if record else "")))
+                ),
             )
         )
     metric = html.escape(manifest.accuracy.metric if manifest.accuracy else "metric")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Row",
+    "extremes_text",
     "print_latency",
     "print_summary",
     "print_verification",
@@ -225,6 +226,17 @@ def print_verification(records: Sequence[Verification], console: Console) -> Non
         if record.reason:
             told = f"{record.artifact}: {record.reason}"
             console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def extremes_text(record: Verification) -> str:
+    """What inputs unlike the data do to an artifact, in words; empty where none were tried."""
+    if not record.extremes:
+        return ""
+    off = {kind: one.reason for kind, one in record.extremes.items() if one.reason}
+    if not off:
+        return f"as the original on {len(record.extremes)} inputs unlike the data, too"
+    told = "; ".join(f"{kind}: {reason}" for kind, reason in off.items())
+    return f"unlike the original on {len(off)} of {len(record.extremes)} extreme inputs ({told})"
 
 
 def _extreme_cells(kind: str, extreme: Extreme) -> list[str]:

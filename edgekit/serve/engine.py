@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
+from edgekit.cache import cache_folder
 from edgekit.errors import GateError, RuntimeUnavailableError
 from edgekit.manifest import Artifact
 from edgekit.runtimes import Session, SessionOptions
@@ -45,7 +46,8 @@ class Engine:
         self.inputs: tuple[TensorSpec, ...] = tuple(s.tensor for s in bundle.manifest.inputs)
         self.outputs: tuple[TensorSpec, ...] = tuple(s.tensor for s in bundle.manifest.outputs)
         self._session: Session = runtimes.require(self.artifact.runtime).load(
-            bundle.file(self.artifact), SessionOptions(threads=threads)
+            bundle.file(self.artifact),
+            SessionOptions(threads=threads, cache=cache_folder("engines")),
         )
         self._reference = _reference(bundle, self.artifact)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from edgekit.bundle import Bundle, hash_file, seal
 from tests.conftest import ARTIFACTS, batches
 
 EDGEKIT = [sys.executable, "-m", "edgekit"]
@@ -219,3 +221,68 @@ def test_help_takes_a_fifth_of_importing_torch_at_most() -> None:
 
     torch = least([sys.executable, "-c", "import torch"])
     assert least([*EDGEKIT, "--help"]) < 0.2 * torch
+
+
+def test_diff_finds_no_fault_in_what_was_built_and_the_one_that_was_planted(
+    bundle_copy: Path, tmp_path: Path
+) -> None:
+    name = bundle_copy.name
+    same = run("diff", f"{name}:onnxruntime-fp32", f"{name}:openvino-fp32", cwd=tmp_path)
+    assert "none adds far more noise" in same.stdout
+    model = onnx.load(bundle_copy / "model.onnx")
+    (weight,) = [t for t in model.graph.initializer if t.name == "head.weight"]
+    weight.CopyFrom(
+        onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 3, weight.name)
+    )
+    onnx.save(model, tmp_path / "bad.onnx")
+    found = run("diff", name, "bad.onnx", "-o", "diff.html", cwd=tmp_path, code=1)
+    assert "of module head (Linear)" in found.stderr
+    assert "head (Linear)" in (tmp_path / "diff.html").read_text()
+    told = run("diff", name, "bad.onnx", "--json", cwd=tmp_path, code=1)
+    assert json.loads(told.stdout)["guilty"]["module"] == "head (Linear)"
+
+
+@pytest.mark.parametrize(
+    ("sides", "reason"),
+    [
+        (("none.onnx", "none.onnx"), "no such file"),
+        (("none.edge", "none.edge"), "no such bundle"),
+        (("copy.edge:int7", "copy.edge"), "has no artifact 'int7'. Choose from onnxruntime-fp32"),
+        (("broken.onnx", "copy.edge"), "ONNX"),
+    ],
+)
+def test_what_diff_cannot_open_is_one_line(
+    bundle_copy: Path, tmp_path: Path, sides: tuple[str, str], reason: str
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"nonsense")
+    assert bundle_copy.exists()
+    done = run("diff", *sides, cwd=tmp_path, code=2)
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["verify", "serve", "profile", "compress"])
+@pytest.mark.timeout(60)
+def test_a_model_that_wants_a_foreign_file_is_refused(
+    bundle_copy: Path, tmp_path: Path, command: str
+) -> None:
+    manifest = Bundle.open(bundle_copy).manifest
+    (tmp_path / "secret").write_bytes(bytes(1024))
+    folder = tmp_path / "copy.edge"
+    path = folder / Bundle.open(folder).selected("onnxruntime").files[0].path
+    model = onnx.load(path)
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../secret")
+    onnx.save(model, path)
+    entry = hash_file(bundle_copy, path)
+    artifacts = tuple(
+        one.model_copy(update={"files": (entry,)}) if one.files[0].path == entry.path else one
+        for one in manifest.artifacts
+    )
+    seal(bundle_copy, manifest.model_copy(update={"artifacts": artifacts}))
+    target = str(path) if command == "compress" else str(bundle_copy)
+    options = [] if command == "compress" else ["--runtime", "onnxruntime"]
+    done = run(command, target, *options, cwd=tmp_path, code=2)
+    assert "its data in '../secret' is refused: it leaves the folder" in done.stderr

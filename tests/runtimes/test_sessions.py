@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from edgekit.runtimes import SessionOptions
@@ -148,3 +149,57 @@ def test_pytorch_tensors_are_fed_as_they_are(name: str, onnx_file: Path) -> None
             session.run({"image": image.requires_grad_()})
         with pytest.raises(SpecError, match="a list is neither"):
             session.run({"image": FEEDS["image"].tolist()})
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_a_second_load_uses_what_the_first_one_kept(
+    name: str, onnx_file: Path, tmp_path: Path
+) -> None:
+    options = SessionOptions(threads=1, cache=tmp_path / "a" / "cache")
+    with runtimes.get(name).load(onnx_file, options) as session:
+        wanted = session.run(FEEDS)["logits"]
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "a" / "cache").rglob("*.*")}
+    assert kept
+    with runtimes.get(name).load(onnx_file, options) as session:
+        np.testing.assert_array_equal(session.run(FEEDS)["logits"], wanted)
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "a" / "cache").rglob("*.*")} == kept
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_a_damaged_cache_costs_time_only(name: str, onnx_file: Path, tmp_path: Path) -> None:
+    options = SessionOptions(threads=1, cache=tmp_path / "cache")
+    with runtimes.get(name).load(onnx_file, options) as session:
+        wanted = session.run(FEEDS)["logits"]
+    for file in (tmp_path / "cache").rglob("*.*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with runtimes.get(name).load(onnx_file, options) as session:
+        np.testing.assert_array_equal(session.run(FEEDS)["logits"], wanted)
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_another_artifact_at_the_same_path_is_not_taken_for_the_cached_one(
+    name: str, onnx_file: Path, tmp_path: Path
+) -> None:
+    options = SessionOptions(threads=1, cache=tmp_path / "cache")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_file.read_bytes())
+    with runtimes.get(name).load(path, options) as session:
+        before = session.run(FEEDS)["logits"]
+    model = onnx.load(path)
+    (weight,) = [t for t in model.graph.initializer if t.name == "head.weight"]
+    doubled = 2 * onnx.numpy_helper.to_array(weight)
+    weight.CopyFrom(onnx.numpy_helper.from_array(doubled, weight.name))
+    onnx.save(model, path)
+    with runtimes.get(name).load(path, options) as session:
+        assert np.abs(session.run(FEEDS)["logits"] - before).max() > 0.01
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_a_cache_that_cannot_be_written_is_told_and_passed_over(
+    name: str, onnx_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    options = SessionOptions(cache=tmp_path / "file" / "cache")
+    with runtimes.get(name).load(onnx_file, options) as session:
+        session.run(FEEDS)
+    assert "nothing is cached" in caplog.text
