@@ -53,13 +53,14 @@ def extreme_inputs(sample: Feeds, axes: Mapping[str, Mapping[int, str]]) -> dict
 
 
 def _is_float(array: Array) -> bool:
-    return np.issubdtype(array.dtype, np.floating)
+    return bool(np.issubdtype(array.dtype, np.floating))
 
 
 def _size(sample: Feeds, axes: Mapping[str, Mapping[int, str]], dimension: str) -> int:
-    return max(
+    sizes: list[int] = [
         sample[name].shape[axis]
         for name, named in axes.items()
         for axis, label in named.items()
         if label == dimension
-    )
+    ]
+    return max(sizes)

@@ -95,7 +95,7 @@ def onnx_modules(path: Path) -> dict[str, str]:
         graph = onnx.load(path, load_external_data=False).graph
     except DecodeError:
         return {}
-    found = {}
+    found: dict[str, str] = {}
     for node in graph.node:
         notes = {entry.key: entry.value for entry in node.metadata_props}
         if MODULE in notes:
