@@ -34,7 +34,7 @@ def print_difference(found: Difference, top: int, console: Console) -> None:
             f"{layer.max_abs:.3g}",
         )
     console.print(table)
-    console.print(_summary(found))
+    console.print(_summary(found), highlight=False, markup=False, soft_wrap=True)
 
 
 def difference_page(found: Difference, first: str, second: str) -> str:

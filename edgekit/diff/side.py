@@ -67,7 +67,9 @@ def open_side(name: str) -> Side:
             raise ModelReferenceError("no such file", where=name, fix="Check the path")
         modules = onnx_modules(path) if path.suffix == ".onnx" else {}
         return Side(name, _RUNTIMES[path.suffix], path, modules)
-    folder, _, wanted = (name, "", "") if path.exists() else name.rpartition(":")
+    folder, colon, wanted = name.rpartition(":")
+    if path.exists() or not colon:
+        folder, wanted = name, ""
     bundle = Bundle.open(Path(folder))
     ids = [artifact.id for artifact in bundle.manifest.artifacts]
     if wanted and wanted not in ids:

@@ -113,4 +113,8 @@ def test_the_terminal_shows_the_same(bundle: Bundle) -> None:
     text = _printed(print_latency, bundle.manifest.latency)
     assert f"{summarize(bundle.manifest.latency[0]).p50:.3f}" in text
     text = _printed(print_verification, bundle.manifest.verification)
-    assert text.count(" ok ") == len(bundle.manifest.verification)
+    records = bundle.manifest.verification
+    wrong = [one for record in records for one in record.extremes.values() if one.reason]
+    assert text.count(" off ") == len(wrong)
+    assert text.count(" ok ") == sum(1 + len(one.extremes) for one in records) - len(wrong)
+    assert "denormal" in text

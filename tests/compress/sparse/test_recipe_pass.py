@@ -190,7 +190,7 @@ def test_with_a_clock_the_measured_ratio_is_told(low: float, only_size: bool) ->
     trained = step.apply(workload, ModuleContext(clock=clock))
     assert [(a is workload, b.model is trained.model) for a, b in clock.asked] == [(True, True)]
     (told,) = [line for line in trained.report.details if "engine int8" in line]
-    assert f"{low + 0.05:.2f}x the speed" in told
+    assert f"{low + 0.05:.2f} times as fast on engine int8" in told
     assert ("only size on disk is won" in told) == only_size
 
 
