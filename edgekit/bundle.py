@@ -133,11 +133,12 @@ def _parse(raw: bytes, path: Path) -> Manifest:
     except ValueError as error:
         raise BundleError("is damaged: not valid JSON", where=where, fix=_REBUILD) from error
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        newer = version > SCHEMA_VERSION
         raise BundleError(
-            f"has schema version {version}, this edgekit reads up to {SCHEMA_VERSION}",
+            f"has schema version {version}, this edgekit reads {SCHEMA_VERSION}",
             where=where,
-            fix="Upgrade edgekit: pip install -U edgekit",
+            fix="Upgrade edgekit: pip install -U edgekit" if newer else _REBUILD,
         )
     try:
         return Manifest.model_validate(data)

@@ -27,7 +27,7 @@ __all__ = [
     "Verification",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: The file with verification samples and what the original computes for them.
 REFERENCE = "reference.npz"
@@ -129,7 +129,7 @@ class Verification(_Record):
 
     Attributes:
         artifact: id of the artifact.
-        samples: how many samples were compared.
+        samples: how many samples of the data were compared.
         outputs: one :class:`Fidelity` an output tensor, over the samples of the data.
         extremes: the same for inputs unlike the data, see :mod:`edgekit.extremes`.
         passed: whether every output is inside the gate for its precision.
@@ -218,7 +218,7 @@ class Manifest(_Record):
             in the same run; its files are not in the bundle.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
     created: str
     inputs: tuple[Spec, ...]

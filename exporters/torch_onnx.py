@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
 import logging
 import re
@@ -57,8 +58,7 @@ def export_onnx(
     model.eval()
     try:
         with quiet():
-            program = _trace(model, examples, dynamic)
-            graph = _convert(program, list(examples), output_names, opset)
+            graph = _exported(model, examples, dynamic, output_names, opset)
         _name_dims(graph, dynamic)
         _note_modules(graph, model)
     finally:
@@ -67,15 +67,82 @@ def export_onnx(
     return path
 
 
+def _exported(
+    model: torch.nn.Module,
+    examples: Mapping[str, torch.Tensor],
+    dynamic: Mapping[str, Mapping[int, str]],
+    output_names: Sequence[str],
+    opset: int,
+) -> ir.Model:
+    """The first of the ways to export that works; why not, for each way, when none does."""
+    failures: dict[str, ExportError] = {}
+    for name, strict, attention in _WAYS:
+        try:
+            with attention(model):
+                program = _trace(model, examples, dynamic, strict=strict)
+                return _convert(program, list(examples), output_names, opset)
+        except _NotThisWayError:
+            continue
+        except ExportError as error:
+            failures[name] = error
+    first, *others = failures.values()
+    if isinstance(first, UnsupportedOperatorError) or all(one.what == first.what for one in others):
+        raise first
+    told = "; ".join(f"{name}: {error.what}" for name, error in failures.items())
+    raise ExportError(f"no way to export it works ({told})", where=first.where, fix=first.fix)
+
+
+class _NotThisWayError(Exception):
+    """The model has no such way."""
+
+
+@contextlib.contextmanager
+def _plain_attention(model: torch.nn.Module) -> Iterator[None]:
+    """Let models of transformers compute attention out of matrix products meanwhile."""
+    parts = [part for part in model.modules() if hasattr(part, "set_attn_implementation")]
+    kinds = [part.config._attn_implementation for part in parts]  # noqa: SLF001, no other way
+    if all(kind in {None, "eager"} for kind in kinds):
+        raise _NotThisWayError
+    try:
+        try:
+            for part in parts:
+                part.set_attn_implementation("eager")
+        except ValueError as error:
+            raise _NotThisWayError from error
+        yield
+    finally:
+        for part, kind in zip(parts, kinds, strict=True):
+            part.set_attn_implementation(kind)
+
+
+@contextlib.contextmanager
+def _own_attention(model: torch.nn.Module) -> Iterator[None]:
+    """As the model is."""
+    del model
+    yield
+
+
+#: Ways to export: what it is called, whether it traces strictly, and what it does to attention.
+#: Torch cannot convert its fused attention with every mask (T5's, for one); tracing strictly takes
+#: Python that tracing otherwise cannot follow.
+_WAYS = (
+    ("as it is", False, _own_attention),
+    ("with plain attention", False, _plain_attention),
+    ("traced strictly", True, _own_attention),
+)
+
+
 def _trace(
     model: torch.nn.Module,
     examples: Mapping[str, torch.Tensor],
     dynamic: Mapping[str, Mapping[int, str]],
+    *,
+    strict: bool,
 ) -> torch.export.ExportedProgram:
-    arguments = tuple(examples.values())
+    positional, by_name = _arguments(model, examples)
     try:
         with torch.no_grad():
-            model(*arguments)
+            model(*positional, **by_name)
     except Exception as error:  # the user's forward may raise anything
         given = ", ".join(f"{name} {list(x.shape)}" for name, x in examples.items())
         raise WorkloadError(
@@ -85,27 +152,41 @@ def _trace(
         ) from error
     names = {label for axes in dynamic.values() for label in axes.values()}
     dims = {label: torch.export.Dim(label, min=1) for label in names}
-    shapes: tuple[Any, ...] = tuple(
-        {a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples
-    )
+    named = {name: {a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples}
+    shapes: Any = named if by_name else tuple(named.values())
+
+    def export(shapes: Any) -> torch.export.ExportedProgram:
+        return torch.export.export(model, positional, by_name, dynamic_shapes=shapes, strict=strict)
+
     try:
         try:
-            return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
+            return export(shapes)
         except torch._dynamo.exc.UserError as error:  # noqa: SLF001, the documented type
             # The model itself bounds a dimension (512 position embeddings, say): take the bound.
-            shapes = _within_bounds(error, shapes)
-            return torch.export.export(model, arguments, dynamic_shapes=shapes, strict=False)
+            return export(_within_bounds(error, shapes))
     except Exception as error:  # torch.export raises many unrelated types
         raise _trace_error(error) from error
 
 
-def _within_bounds(error: Exception, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+def _arguments(
+    model: torch.nn.Module, examples: Mapping[str, torch.Tensor]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """Positional, or by name where these are parameters of ``forward`` in another order."""
+    parameters = list(inspect.signature(model.forward).parameters)
+    names = list(examples)
+    if names == parameters[: len(names)] or not set(names) <= set(parameters):
+        return tuple(examples.values()), {}
+    return (), dict(examples)
+
+
+def _within_bounds(error: Exception, shapes: Any) -> Any:
     """The dynamic shapes with the bounds that torch.export found; the error again without any."""
     if "Suggested fixes" not in str(error) or "specialized" in str(error):
         raise error
     refine = torch.export.dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes
     advice = str(error).partition("\n\n")[0]  # refine() takes the text behind it for advice, too
-    return tuple(refine(advice, shapes))
+    refined = refine(advice, shapes)
+    return tuple(refined) if isinstance(shapes, tuple) else refined
 
 
 def _trace_error(error: Exception) -> ExportError:

@@ -56,12 +56,17 @@ def test_a_truncated_manifest_is_refused(bundle_copy: Path) -> None:
         Bundle.open(bundle_copy)
 
 
-def test_a_future_schema_version_asks_for_an_upgrade(bundle_copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "advice"), [(99, "Upgrade edgekit"), (1, "Build the bundle again")]
+)
+def test_another_schema_version_says_what_to_do(
+    bundle_copy: Path, version: int, advice: str
+) -> None:
     manifest = bundle_copy / "bundle.json"
     data = json.loads(manifest.read_text())
-    data["schema_version"] = 99
+    data["schema_version"] = version
     manifest.write_text(json.dumps(data))
-    with pytest.raises(BundleError, match=r"schema version 99.*Upgrade edgekit"):
+    with pytest.raises(BundleError, match=f"schema version {version}.*{advice}"):
         Bundle.open(bundle_copy)
 
 

@@ -18,7 +18,7 @@ from edgekit.cli.recipes import recipes
 from edgekit.cli.report import report
 from edgekit.cli.serve import serve
 from edgekit.cli.verify import verify
-from edgekit.cli.zoo import zoo
+from edgekit.cli.zoo import app as zoo
 
 __all__ = ["app", "main"]
 
@@ -34,10 +34,11 @@ app = typer.Typer(
 )
 COMMANDS = (
     compress, export, verify, diff, profile, report, serve,
-    pack, unpack, demo, zoo, recipes, doctor,
+    pack, unpack, demo, recipes, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(zoo, name="zoo")
 
 
 @app.callback(invoke_without_command=True)

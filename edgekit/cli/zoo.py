@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from edgekit.cli._options import Json
 
-__all__ = ["zoo"]
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="List the models that come with edgekit, or check whole libraries of architectures.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
 
 
-def zoo(json: Json = False) -> None:
-    """List the models that come with edgekit."""
+@app.callback()
+def zoo(context: typer.Context, json: Json = False) -> None:
+    """List the models that come with edgekit, or check whole libraries of architectures."""
+    if context.invoked_subcommand is not None:
+        return
     from edgekit.cli._console import print_json, stdout
     from edgekit.zoo import describe, names
 
@@ -21,3 +34,36 @@ def zoo(json: Json = False) -> None:
     for name in names():
         table.add_row(f"zoo:{name}", describe(name))
     stdout().print(table)
+
+
+@app.command()
+def check(
+    suite: Annotated[str, typer.Option(help="Which library: transformers.")] = "transformers",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only architectures with this in their name; repeat for several."),
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option(help="Try torch.onnx.export alone, too, to compare with.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Export and verify every architecture of a library, built small with random weights.
+
+    Exit code 1 when less than 95 % export, or less than 99 % of these compute what PyTorch does on
+    ONNX Runtime and OpenVINO.
+    """
+    from dataclasses import asdict
+
+    from edgekit.cli._console import print_json, shown_progress, stdout
+    from edgekit.zoo.check.coverage import print_coverage, require_coverage
+    from edgekit.zoo.check.suite import chosen, run_suite
+
+    kinds = chosen(suite, only or [])
+    with shown_progress() as progress:
+        outcomes = run_suite(kinds, plain=plain, progress=progress)
+    if json:
+        print_json([asdict(one) for one in outcomes])
+    else:
+        print_coverage(outcomes, stdout())
+    require_coverage(outcomes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "count_parameters",
     "example_tensors",
     "excluded",
+    "flat_tensors",
     "named_outputs",
     "require_finite",
     "require_forward",
@@ -118,7 +120,7 @@ def named_outputs(result: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
     Raises:
         WorkloadError: another number of tensors than names.
     """
-    tensors = _flatten(result)
+    tensors = list(flat_tensors(result).values())
     if len(tensors) != len(names):
         raise WorkloadError(
             f"returned {len(tensors)} tensors, output_names has {len(names)}",
@@ -128,12 +130,25 @@ def named_outputs(result: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
     return dict(zip(names, tensors, strict=True))
 
 
-def _flatten(result: Any) -> list[torch.Tensor]:
+def flat_tensors(result: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Every tensor in what ``forward`` returned, by where it is: ``logits``, ``hidden_states.2``.
+
+    Mappings (transformers' ``ModelOutput`` is one), dataclasses, lists and tuples are looked into;
+    a lone tensor is called ``output``.
+    """
+    if isinstance(result, torch.Tensor):
+        return {name or "output": result}
+    parts: Iterable[tuple[Any, Any]] = ()
     if isinstance(result, Mapping):
-        result = list(result.values())
-    if isinstance(result, list | tuple):
-        return [tensor for item in result for tensor in _flatten(item)]
-    return [] if result is None else [result]
+        parts = result.items()
+    elif isinstance(result, list | tuple):
+        parts = enumerate(result)
+    elif is_dataclass(result) and not isinstance(result, type):
+        parts = ((field.name, getattr(result, field.name)) for field in fields(result))
+    found: dict[str, torch.Tensor] = {}
+    for key, part in parts:
+        found |= flat_tensors(part, f"{name}.{key}" if name else str(key))
+    return found
 
 
 def require_finite(model: nn.Module, where: str) -> None:
@@ -196,8 +211,8 @@ def check_module(workload: Workload, model: nn.Module, done_by: str) -> None:
             )
     inputs = tuple(example_tensors(workload).values())
     with torch.no_grad():
-        before = _flatten(workload.model(*inputs))
-        after = _flatten(model(*inputs))
+        before = flat_tensors(workload.model(*inputs)).values()
+        after = flat_tensors(model(*inputs)).values()
     shapes = [list(one.shape) for one in before], [list(one.shape) for one in after]
     if shapes[0] != shapes[1]:
         raise WorkloadError(

@@ -10,7 +10,9 @@ from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 
 from edgekit import runtimes
+from edgekit.compress.modules import flat_tensors
 from edgekit.errors import EdgekitError, ExportError, UnsupportedOperatorError, WorkloadError
+from edgekit.zoo.check.small import example_inputs, small_model
 
 BATCH = {"x": {0: "batch"}}
 
@@ -148,3 +150,59 @@ def test_a_model_that_cannot_be_traced_says_why_in_one_line_and_prints_nothing(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+class _Weighted(nn.Module):
+    def forward(self, x: torch.Tensor, scale: torch.Tensor | None = None, *, offset=None):
+        return {
+            "y": x * (1 if scale is None else scale),
+            "z": x + (0 if offset is None else offset),
+        }
+
+
+def test_inputs_out_of_order_are_bound_by_name(tmp_path: Path) -> None:
+    inputs = {"offset": torch.full((1, 3), 5.0), "x": torch.ones(1, 3)}
+    path = export_onnx(
+        _Weighted(),
+        inputs,
+        tmp_path / "m.onnx",
+        dynamic={"x": {0: "batch"}, "offset": {0: "batch"}},
+        output_names=["y", "z"],
+        opset=20,
+    )
+    with runtimes.get("onnxruntime").load(path) as session:
+        feeds = {name: np.repeat(tensor.numpy(), 3, 0) for name, tensor in inputs.items()}
+        made = session.run(feeds)
+    np.testing.assert_array_equal(made["y"], np.ones((3, 3)))
+    np.testing.assert_array_equal(made["z"], np.full((3, 3), 6.0))
+
+
+def test_each_node_knows_the_module_that_it_comes_from(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()).eval()
+    graph = onnx.load(_export(model, tmp_path, torch.zeros(2, 3, 8, 8))).graph
+    found = [{one.key: one.value for one in node.metadata_props} for node in graph.node]
+    assert [notes["edgekit.module"] for notes in found] == [
+        "0 (Conv2d)", "2 (ReLU)", "3 (Flatten)",
+    ]  # fmt: skip
+    assert all(list(notes) == ["edgekit.module"] for notes in found)  # no code, no paths
+
+
+def test_attention_is_exported_plain_where_torch_cannot_and_put_back(tmp_path: Path) -> None:
+    model = small_model("t5")
+    inputs = example_inputs(model)
+    names = list(flat_tensors(model(**inputs)))
+    before = model.config._attn_implementation
+    assert before != "eager"
+    export_onnx(model, inputs, tmp_path / "m.onnx", dynamic={}, output_names=names, opset=20)
+    assert model.config._attn_implementation == before
+
+
+def test_where_no_way_works_each_way_says_why(tmp_path: Path) -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if x.sum() > 0 else x - 1
+
+    with pytest.raises(ExportError) as caught:
+        _export(Branching(), tmp_path, torch.ones(2, 3))
+    assert "control flow depends on the values of a tensor" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ from edgekit.compress.lowrank.base import Candidate
 from edgekit.compress.lowrank.layers import Layer, LayerSite, conv_part
 from edgekit.compress.lowrank.weighting import Weighting
 
-__all__ = ["CpSite", "Factors", "als", "compose", "cp", "extended"]
+__all__ = ["CpSite", "Factors", "als", "compose", "cp", "diagonalized", "extended"]
 
 #: Factors of the outputs ``(outputs, rank)``, the inputs ``(inputs, rank)``, the places
 #: ``(places, rank)``.
@@ -26,7 +26,7 @@ Factors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 #: Ranks that are tried: each one costs a run of alternating least squares.
 _TRIED = 4
-#: Random starts of the smallest rank; one alone ends in a bad place now and then.
+#: Random starts of the smallest rank, beside an algebraic one; each may end in a bad place.
 _STARTS = 3
 
 
@@ -43,10 +43,13 @@ def cp(tensor: torch.Tensor, rank: int, smaller: Factors | None = None) -> Facto
         rank: how many components.
         smaller: the CP of a smaller rank to go on from; the error is no larger than that one's.
     """
-    starts = _STARTS if smaller is None else 1
+    starts = [extended(tensor, smaller, rank)]
+    if smaller is None:
+        starts += [extended(tensor, None, rank, seed) for seed in range(1, _STARTS)]
+        starts = [*diagonalized(tensor, rank), *starts]
     best, least = None, float("inf")
-    for seed in range(starts):
-        found = als(tensor, extended(tensor, smaller, rank, seed))
+    for start in starts:
+        found = als(tensor, start)
         error = float((tensor - compose(found)).norm())
         if best is None or error < least:
             best, least = found, error
@@ -83,6 +86,30 @@ def als(tensor: torch.Tensor, start: Factors, iterations: int = 500) -> Factors:
         if error < 1e-8 or previous - error < 1e-5 * error:
             break
     return _triple(factors)
+
+
+def diagonalized(tensor: torch.Tensor, rank: int) -> list[Factors]:
+    """A start that is the solution where the tensor is of that rank; none for larger ranks.
+
+    Two mixtures of the places, ``A diag(c) B^T`` and ``A diag(d) B^T``, have the columns of ``A``
+    as the eigenvectors of one times the inverse of the other (R. Harshman, Foundations of the PARAFAC
+    procedure, UCLA Working Papers in Phonetics 16, 1970, after R. Jennrich).
+    """
+    outputs, inputs, places = tensor.shape
+    if rank > min(outputs, inputs) or places < 2:
+        return []
+    left = torch.linalg.svd(tensor.reshape(outputs, -1), full_matrices=False)[0][:, :rank]
+    right = torch.linalg.svd(tensor.transpose(0, 1).reshape(inputs, -1), full_matrices=False)[0]
+    right = right[:, :rank]
+    core = torch.einsum("ois,op,iq->pqs", tensor, left, right)
+    mixtures = torch.randn(2, places, generator=torch.Generator().manual_seed(0)).double()
+    one, other = (torch.einsum("pqs,s->pq", core, mixture) for mixture in mixtures)
+    vectors = torch.linalg.eig(one @ torch.linalg.pinv(other))[1].real
+    first = left @ vectors
+    # With A known, each row of pinv(A) T is one column of B times one of C.
+    rows = (torch.linalg.pinv(first) @ tensor.reshape(outputs, -1)).reshape(rank, inputs, places)
+    u, s, v = torch.linalg.svd(rows, full_matrices=False)
+    return [(first, (u[:, :, 0] * s[:, :1]).T, v[:, 0].T)]
 
 
 def extended(tensor: torch.Tensor, factors: Factors | None, rank: int, seed: int = 0) -> Factors:

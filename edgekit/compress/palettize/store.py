@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
-from edgekit.exporters.graph import add_constant, append
+from edgekit.exporters.graph import MODULE, add_constant, append
 from edgekit.spec import Array
 
 __all__ = ["StorePalettes"]
@@ -42,6 +42,8 @@ class StorePalettes(GraphPass):
             opset = model.graph.opset_imports.get("", 0)
             changed = sum(_store(model.graph, weight, opset) for weight in weights)
             model.graph.sort()
+            for node in model.graph if changed else ():
+                node.metadata_props.pop(MODULE, None)  # the bundle's model.onnx has these notes
         return PassReport(self.type, changed, len(weights))
 
 

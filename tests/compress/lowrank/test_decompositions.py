@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgekit.compress.lowrank import cp as canonical
@@ -123,6 +123,7 @@ def test_iteration_makes_tucker_no_worse_than_the_higher_order_svd(
 
 
 @given(st.integers(3, 10), st.integers(3, 10), st.integers(1, 3), _SEEDS)
+@example(outputs=4, inputs=4, rank=3, seed=253852)  # three random starts end in bad places
 @settings(max_examples=25)
 def test_cp_finds_a_kernel_of_low_rank(outputs: int, inputs: int, rank: int, seed: int) -> None:
     # orthonormal factors: nearly parallel ones make a kernel that is hardly of that rank

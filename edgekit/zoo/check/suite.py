@@ -1,0 +1,122 @@
+"""Check a suite in a worker process, so that a crash or a hang takes one architecture along."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+
+from edgekit.errors import ModelReferenceError
+from edgekit.progress import Progress
+from edgekit.zoo.check.outcome import Outcome, check
+
+__all__ = ["SUITES", "chosen", "run_suite"]
+
+#: Seconds that one architecture may take.
+_LIMIT = 300.0
+#: Seconds to wait for the end of a process that was asked to end.
+_PATIENCE = 5.0
+
+
+def _transformers() -> tuple[str, ...]:
+    """Every base model that transformers has, in alphabetical order."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    return tuple(sorted(MODEL_MAPPING_NAMES))
+
+
+SUITES: dict[str, Callable[[], tuple[str, ...]]] = {"transformers": _transformers}
+
+
+def chosen(suite: str, only: Sequence[str]) -> list[str]:
+    """The architectures of a suite that have one of ``only`` in their name; all without any.
+
+    Raises:
+        ModelReferenceError: there is no such suite, or nothing in it matches.
+    """
+    if suite not in SUITES:
+        raise ModelReferenceError(
+            f"unknown suite {suite!r}", fix=f"Choose from {', '.join(SUITES)}"
+        )
+    kinds = SUITES[suite]()
+    found = [kind for kind in kinds if not only or any(part in kind for part in only)]
+    if not found:
+        raise ModelReferenceError(
+            f"no architecture has {' or '.join(only)} in its name",
+            where=f"suite {suite}",
+            fix=f"The first of {len(kinds)} are {', '.join(kinds[:10])}",
+        )
+    return found
+
+
+def run_suite(kinds: Sequence[str], *, plain: bool, progress: Progress) -> list[Outcome]:
+    """Check one architecture after the other.
+
+    Args:
+        kinds: types in transformers.
+        plain: compare with ``torch.onnx.export`` alone.
+        progress: told what is checked.
+    """
+    worker = _Worker()
+    outcomes = []
+    try:
+        for number, kind in enumerate(kinds, 1):
+            progress.stage(f"{number} of {len(kinds)}: {kind}")
+            outcomes.append(worker.check(kind, plain=plain))
+    finally:
+        worker.stop()
+    return outcomes
+
+
+class _Worker:
+    """A process that imports PyTorch once; started again where an architecture killed it."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def check(self, kind: str, *, plain: bool) -> Outcome:
+        """The outcome; of one that kills the process or takes too long, that."""
+        pipe = self._started()
+        pipe.send((kind, plain))
+        try:
+            if pipe.poll(_LIMIT):
+                outcome: Outcome = pipe.recv()
+                return outcome
+            reason = f"took over {_LIMIT:.0f} s"
+        except EOFError:
+            reason = "the process died"
+        self.stop()
+        return Outcome(kind, built=True, reasons={"process": reason})
+
+    def _started(self) -> Connection:
+        if self._pipe is None:
+            self._pipe, theirs = self._context.Pipe()
+            self._process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._process.start()
+            theirs.close()
+        return self._pipe
+
+    def stop(self) -> None:
+        """End the process, by force where it does not listen."""
+        if self._process is not None and self._pipe is not None:
+            with contextlib.suppress(OSError):  # it is dead already
+                self._pipe.send(None)
+            self._process.join(_PATIENCE)
+            self._process.kill()
+            self._process.join()
+        self._process = self._pipe = None
+
+
+def _serve(pipe: Connection) -> None:
+    import warnings
+
+    from transformers.utils import logging
+
+    warnings.simplefilter("ignore")
+    logging.set_verbosity_error()
+    while (asked := pipe.recv()) is not None:
+        kind, plain = asked
+        pipe.send(check(kind, plain=plain))
