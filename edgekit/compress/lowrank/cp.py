@@ -92,8 +92,8 @@ def diagonalized(tensor: torch.Tensor, rank: int) -> list[Factors]:
     """A start that is the solution where the tensor is of that rank; none for larger ranks.
 
     Two mixtures of the places, ``A diag(c) B^T`` and ``A diag(d) B^T``, have the columns of ``A``
-    as the eigenvectors of one times the inverse of the other (R. Harshman, Foundations of the PARAFAC
-    procedure, UCLA Working Papers in Phonetics 16, 1970, after R. Jennrich).
+    as the eigenvectors of one times the inverse of the other (R. Harshman, Foundations of the
+    PARAFAC procedure, UCLA Working Papers in Phonetics 16, 1970, after R. Jennrich).
     """
     outputs, inputs, places = tensor.shape
     if rank > min(outputs, inputs) or places < 2:
