@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +27,7 @@ __all__ = [
     "Verification",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Final = 2
 
 #: The file with verification samples and what the original computes for them.
 REFERENCE = "reference.npz"

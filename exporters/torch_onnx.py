@@ -99,7 +99,9 @@ class _NotThisWayError(Exception):
 @contextlib.contextmanager
 def _plain_attention(model: torch.nn.Module) -> Iterator[None]:
     """Let models of transformers compute attention out of matrix products meanwhile."""
-    parts = [part for part in model.modules() if hasattr(part, "set_attn_implementation")]
+    parts: list[Any] = [
+        part for part in model.modules() if hasattr(part, "set_attn_implementation")
+    ]
     kinds = [part.config._attn_implementation for part in parts]  # noqa: SLF001, no other way
     if all(kind in {None, "eager"} for kind in kinds):
         raise _NotThisWayError

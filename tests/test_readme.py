@@ -30,7 +30,8 @@ def test_the_example_model_compresses_as_it_stands(tmp_path: Path) -> None:
 
 def test_the_table_has_every_command_and_no_other() -> None:
     table = set(re.findall(r"^\| `edgekit (\w+)", README, re.MULTILINE))
-    assert table == {command.callback.__name__ for command in app.registered_commands}
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    assert table == commands | {group.name for group in app.registered_groups}
 
 
 def test_every_public_name_can_be_imported() -> None:

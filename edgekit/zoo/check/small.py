@@ -95,13 +95,14 @@ def small_model(kind: str) -> nn.Module:
     """The base model of that type with random weights, in eval mode."""
     torch.manual_seed(0)
     config = small_config(kind)
-    return AutoModel.from_config(config).eval()
+    model: nn.Module = AutoModel.from_config(config)
+    return model.eval()
 
 
 def example_inputs(model: nn.Module) -> dict[str, torch.Tensor]:
     """What ``forward`` needs, by parameter, batch 2."""
-    config = model.config
-    main = {model.main_input_name}
+    config: Any = model.config
+    main = {str(model.main_input_name)}
     parameters = inspect.signature(model.forward).parameters
     if _multimodal(config):
         main |= {"input_ids", "pixel_values"}

@@ -80,13 +80,13 @@ class _Worker:
     def check(self, kind: str, *, plain: bool) -> Outcome:
         """The outcome; of one that kills the process or takes too long, that."""
         pipe = self._started()
-        pipe.send((kind, plain))
         try:
+            pipe.send((kind, plain))
             if pipe.poll(_LIMIT):
                 outcome: Outcome = pipe.recv()
                 return outcome
             reason = f"took over {_LIMIT:.0f} s"
-        except EOFError:
+        except (EOFError, OSError):
             reason = "the process died"
         self.stop()
         return Outcome(kind, built=True, reasons={"process": reason})
