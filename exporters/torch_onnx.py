@@ -76,9 +76,9 @@ def _exported(
 ) -> ir.Model:
     """The first of the ways to export that works; why not, for each way, when none does."""
     failures: dict[str, ExportError] = {}
-    for name, strict, attention in _WAYS:
+    for name, strict, changed in _WAYS:
         try:
-            with attention(model):
+            with changed(model):
                 program = _trace(model, examples, dynamic, strict=strict)
                 return _convert(program, list(examples), output_names, opset)
         except _NotThisWayError:
@@ -96,41 +96,46 @@ class _NotThisWayError(Exception):
     """The model has no such way."""
 
 
+#: How models of transformers compute parts that they have several ways for, so that all of it can
+#: be exported: the setting, its setter, and the way that is made of matrix products.
+_PLAIN = (
+    ("_attn_implementation", "set_attn_implementation", "eager"),
+    ("_experts_implementation", "set_experts_implementation", "batched_mm"),
+)
+
+
 @contextlib.contextmanager
-def _plain_attention(model: torch.nn.Module) -> Iterator[None]:
-    """Let models of transformers compute attention out of matrix products meanwhile."""
-    parts: list[Any] = [
-        part for part in model.modules() if hasattr(part, "set_attn_implementation")
-    ]
-    kinds = [part.config._attn_implementation for part in parts]  # noqa: SLF001, no other way
-    if all(kind in {None, "eager"} for kind in kinds):
-        raise _NotThisWayError
+def _plainly(model: torch.nn.Module) -> Iterator[None]:
+    """Let models of transformers compute attention and experts plainly meanwhile."""
+    changed: list[tuple[Any, str, str]] = []
     try:
-        try:
-            for part in parts:
-                part.set_attn_implementation("eager")
-        except ValueError as error:
-            raise _NotThisWayError from error
+        for part in model.modules():
+            for setting, setter, plain in _PLAIN:
+                kind = getattr(getattr(part, "config", None), setting, None)
+                if hasattr(part, setter) and kind not in {None, plain}:
+                    changed.append((part, setter, kind))
+                    getattr(part, setter)(plain)
+        if not changed:
+            raise _NotThisWayError
         yield
     finally:
-        for part, kind in zip(parts, kinds, strict=True):
-            part.set_attn_implementation(kind)
+        for part, setter, kind in reversed(changed):
+            getattr(part, setter)(kind)
 
 
 @contextlib.contextmanager
-def _own_attention(model: torch.nn.Module) -> Iterator[None]:
-    """As the model is."""
+def _unchanged(model: torch.nn.Module) -> Iterator[None]:
     del model
     yield
 
 
-#: Ways to export: what it is called, whether it traces strictly, and what it does to attention.
-#: Torch cannot convert its fused attention with every mask (T5's, for one); tracing strictly takes
-#: Python that tracing otherwise cannot follow.
+#: Ways to export: what it is called, whether it traces strictly, and what it does to the model.
+#: Torch cannot convert its fused attention with every mask (T5's, for one) nor grouped products of
+#: experts; tracing strictly takes Python that tracing otherwise cannot follow.
 _WAYS = (
-    ("as it is", False, _own_attention),
-    ("with plain attention", False, _plain_attention),
-    ("traced strictly", True, _own_attention),
+    ("as it is", False, _unchanged),
+    ("with plain attention and experts", False, _plainly),
+    ("traced strictly", True, _unchanged),
 )
 
 

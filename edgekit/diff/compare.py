@@ -119,7 +119,7 @@ def _pairs(one: Session, other: Session, feeds: Sequence[Feeds]) -> dict[str, _P
     for sample in feeds:
         wanted, got = {**sample, **one.run(sample)}, other.run(sample)
         for tensor in counterparts.keys() & got.keys():  # the rest are integers
-            pairs.setdefault(tensor, _Pair(counterparts[tensor])).add(wanted, got[tensor])
+            pairs.setdefault(tensor, _Pair(*counterparts[tensor])).add(wanted, got[tensor])
     return pairs
 
 
@@ -127,7 +127,7 @@ def _own_noise(
     one: Session, second: Side, feeds: Sequence[Feeds], matches: Mapping[str, _Match]
 ) -> dict[str, FidelityMeter]:
     """What each layer of the second makes of what the first computed up to it."""
-    given = [match.given(tensor) for tensor, match in matches.items() if not match.problem]
+    given = [match.given(tensor) for tensor, match in matches.items() if match.same_shape]
     meters: dict[str, FidelityMeter] = defaultdict(FidelityMeter)
     with second.load(given) as alone:
         for sample in feeds:
@@ -139,7 +139,8 @@ def _own_noise(
             got = alone.run({**sample, **fed})
             for tensor, match in matches.items():
                 if not match.problem:
-                    meters[tensor].add(wanted[match.tensor], got[tensor])
+                    right = wanted[match.tensor]
+                    meters[tensor].add(right, got[tensor].reshape(right.shape))
     return meters
 
 
@@ -153,11 +154,12 @@ def _check_inputs(first: Session, second: Session) -> None:
         )
 
 
-def _counterparts(first: Session, second: Session) -> dict[str, list[str]]:
+def _counterparts(first: Session, second: Session) -> dict[str, tuple[list[str], bool]]:
     """For each tensor of the second, those of the first, or the inputs, that it is compared with.
 
     What was quantized and dequantized is compared with what went in, where the first has it in
-    float only.
+    float only. Such a pair may stand before a reshape that it stood behind: then (True) only the
+    values have to be the same, in order.
     """
     known = {name: layer.tensor for layer in first.layers for name in layer.names}
     known |= {spec.name: spec.name for spec in first.inputs}
@@ -165,11 +167,12 @@ def _counterparts(first: Session, second: Session) -> dict[str, list[str]]:
     found = {}
     for layer in second.layers:
         names = layer.names
-        if not any(name in known for name in names):
+        moved = not any(name in known for name in names)
+        if moved:
             names = _quantized(layer, known, by_tensor)
         matches = dict.fromkeys(known[name] for name in names if name in known)
         if matches and layer.names:
-            found[layer.tensor] = list(matches)
+            found[layer.tensor] = list(matches), moved
     return found
 
 
@@ -204,6 +207,7 @@ class _Match:
     rank: int
     sqnr_db: float
     max_abs: float
+    same_shape: bool
     problem: str
 
     def given(self, name: str) -> TensorSpec:
@@ -218,7 +222,9 @@ class _Pair:
     sides of the activation: the closest counts.
     """
 
-    def __init__(self, counterparts: Sequence[str]) -> None:
+    def __init__(self, counterparts: Sequence[str], moved: bool) -> None:  # noqa: FBT001
+        self._moved = moved
+        self._same_shape = True
         self._meters = {name: FidelityMeter() for name in counterparts}
         self._problems: dict[str, str] = {}
         self._kind = ("", 0)
@@ -227,18 +233,23 @@ class _Pair:
         """Compare one sample."""
         self._kind = got.dtype.name, got.ndim
         for name, meter in self._meters.items():
-            problem = _problem(wanted[name], got)
+            right, made = wanted[name], got
+            if self._moved and made.size == right.size:
+                self._same_shape &= made.shape == right.shape
+                made = made.reshape(right.shape)
+            problem = _problem(right, made)
             if problem:
                 self._problems.setdefault(name, problem)
             else:
-                meter.add(wanted[name], got)
+                meter.add(right, made)
 
     def closest(self) -> _Match:
         found = []
         for name, meter in self._meters.items():
             result, problem = meter.result(), self._problems.get(name, "")
             sqnr_db = -np.inf if problem else result.sqnr_db
-            found.append(_Match(name, *self._kind, sqnr_db, result.max_abs, problem))
+            same_shape = self._same_shape and not problem
+            found.append(_Match(name, *self._kind, sqnr_db, result.max_abs, same_shape, problem))
         return max(found, key=lambda match: match.sqnr_db)
 
 
