@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgekit.diff import Difference, compare, open_side, shared_feeds
+from edgekit.diff.compare import _Pair
 from edgekit.errors import EdgekitError, SpecError
 
 PLANTS = 20
@@ -124,3 +125,13 @@ def test_models_with_other_inputs_cannot_be_compared(mixed: Path, onnx_file: Pat
     onnx.save(model, onnx_file.parent.parent / "renamed.onnx")
     with pytest.raises(SpecError, match="take different inputs: image and picture"):
         _compare(mixed / "model.onnx", onnx_file.parent.parent / "renamed.onnx")
+
+
+def test_a_pair_that_moved_before_a_reshape_is_compared_by_its_values() -> None:
+    right = np.arange(4, dtype=np.float32)[None]
+    moved, still = _Pair(["x"], moved=True), _Pair(["x"], moved=False)
+    for pair in (moved, still):
+        pair.add({"x": right}, right.reshape(1, 4, 1, 1))
+    assert moved.closest().sqnr_db == np.inf
+    assert not moved.closest().same_shape  # so what comes after it computes with its own
+    assert still.closest().problem == "shape [1, 4, 1, 1] instead of [1, 4]"
