@@ -11,7 +11,7 @@ from edgekit.manifest import Fidelity
 from edgekit.spec import Array, Feeds, Outputs
 from edgekit.workload import Evaluate, Predict
 
-__all__ = ["FidelityMeter", "fidelity_evaluate"]
+__all__ = ["FidelityMeter", "fidelity_evaluate", "worst_sqnr"]
 
 
 class FidelityMeter:
@@ -54,6 +54,16 @@ class FidelityMeter:
             cosine=float(np.mean(self._cosines)) if self._cosines else 1.0,
             argmax_agreement=self._agree / self._positions if self._positions else None,
         )
+
+
+def worst_sqnr(wanted: Outputs, got: Outputs) -> float:
+    """The least SQNR of all outputs of one call, in dB."""
+    found = []
+    for name, reference in wanted.items():
+        meter = FidelityMeter()
+        meter.add(reference, got[name])
+        found.append(meter.result().sqnr_db)
+    return min(found)
 
 
 def fidelity_evaluate(

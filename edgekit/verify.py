@@ -58,7 +58,10 @@ class Reference:
 
     @classmethod
     def record(
-        cls, predict: Predict, feeds: Sequence[Feeds], extremes: Mapping[str, Feeds] | None = None
+        cls,
+        predict: Predict,
+        feeds: Sequence[Feeds],
+        extremes: Mapping[str, Feeds] = MappingProxyType({}),
     ) -> Reference:
         """Run the original over ``feeds``, and over ``extremes`` as far as it can.
 
@@ -77,23 +80,21 @@ class Reference:
                         where=f"calibration sample {index}",
                         fix="Mend the model or the data before compressing it",
                     )
-        found = {kind: _tried(predict, sample) for kind, sample in (extremes or {}).items()}
+        found = {kind: _tried(predict, sample) for kind, sample in extremes.items()}
         able = {kind: made for kind, made in found.items() if made is not None}
         return cls(
-            [*feeds, *((extremes or {})[kind] for kind in able)],
+            [*feeds, *(extremes[kind] for kind in able)],
             [*outputs, *able.values()],
             [*([DATA] * len(feeds)), *able],
         )
 
     def like_data(self) -> Reference:
         """Only the samples that are like the data."""
-        return self._only([i for i, kind in enumerate(self.kinds) if kind == DATA])
+        return self.of_kind(DATA)
 
     def of_kind(self, kind: str) -> Reference:
         """Only the samples of that kind."""
-        return self._only([i for i, one in enumerate(self.kinds) if one == kind])
-
-    def _only(self, indices: Sequence[int]) -> Reference:
+        indices = [i for i, one in enumerate(self.kinds) if one == kind]
         return Reference(
             [self.feeds[i] for i in indices],
             [self.outputs[i] for i in indices],

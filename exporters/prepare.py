@@ -13,7 +13,7 @@ from edgekit.exporters.recurrent import simplify_recurrent
 from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
 from onnx_ir.passes import common
 
-from edgekit.errors import ExportError, ExternalDataError, ModelReferenceError
+from edgekit.errors import ExportError, ModelReferenceError
 from edgekit.external_data import check_external_data
 
 __all__ = ["load_onnx", "prepare_onnx"]
@@ -71,12 +71,10 @@ def load_onnx(source: Path) -> ir.Model:
         raise ModelReferenceError(
             "no such file", where=str(source), fix="Check the path of the ONNX file"
         )
+    check_external_data(source)
     try:
-        check_external_data(source)
         proto = onnx.load(source)
         onnx.checker.check_model(str(source))
-    except ExternalDataError:
-        raise
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ExportError(
             f"is not a valid ONNX model: {str(error).splitlines()[0][:200]}",

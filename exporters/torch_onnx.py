@@ -22,7 +22,7 @@ from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, UnsupportedOperatorError, WorkloadError
 
-__all__ = ["export_onnx", "quiet"]
+__all__ = ["describe", "export_onnx", "quiet"]
 
 
 def export_onnx(
@@ -58,6 +58,7 @@ def export_onnx(
     model.eval()
     try:
         with quiet():
+            _require_forward(model, examples)
             graph = _exported(model, examples, dynamic, output_names, opset)
         _name_dims(graph, dynamic)
         _note_modules(graph, model)
@@ -139,6 +140,21 @@ _WAYS = (
 )
 
 
+def _require_forward(model: torch.nn.Module, examples: Mapping[str, torch.Tensor]) -> None:
+    """See that the model runs at all, before its export is to blame."""
+    positional, by_name = _arguments(model, examples)
+    try:
+        with torch.no_grad():
+            model(*positional, **by_name)
+    except Exception as error:  # the user's forward may raise anything
+        given = ", ".join(f"{name} {list(x.shape)}" for name, x in examples.items())
+        raise WorkloadError(
+            f"forward raised {describe(error)} on example inputs {given}",
+            where=_location(error) or "model",
+            fix="Give example_inputs that the model accepts, in the order of forward's parameters",
+        ) from error
+
+
 def _trace(
     model: torch.nn.Module,
     examples: Mapping[str, torch.Tensor],
@@ -147,16 +163,6 @@ def _trace(
     strict: bool,
 ) -> torch.export.ExportedProgram:
     positional, by_name = _arguments(model, examples)
-    try:
-        with torch.no_grad():
-            model(*positional, **by_name)
-    except Exception as error:  # the user's forward may raise anything
-        given = ", ".join(f"{name} {list(x.shape)}" for name, x in examples.items())
-        raise WorkloadError(
-            f"forward raised {_describe(error)} on example inputs {given}",
-            where=_location(error) or "model",
-            fix="Give example_inputs that the model accepts, in the order of forward's parameters",
-        ) from error
     names = {label for axes in dynamic.values() for label in axes.values()}
     dims = {label: torch.export.Dim(label, min=1) for label in names}
     named = {name: {a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples}
@@ -214,7 +220,7 @@ def _trace_error(error: Exception) -> ExportError:
             fix="Rewrite the branch with torch.where or torch.cond",
         )
     return ExportError(
-        f"the model cannot be traced: {_describe(error)}",
+        f"the model cannot be traced: {describe(error)}",
         where=_location(error) or "torch.export",
         fix="Check that torch.export.export(model, inputs) works; --debug shows the traceback",
     )
@@ -242,7 +248,7 @@ def _convert(
                 operator, _module_of(program, operator), "ONNX"
             ) from error
         raise ExportError(
-            f"the traced model cannot be converted: {_describe(error)}",
+            f"the traced model cannot be converted: {describe(error)}",
             where="torch.onnx.export",
             fix="--debug shows the traceback",
         ) from error
@@ -329,7 +335,7 @@ def _save_checked(model: ir.Model, path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
-            f"the exported graph is not valid ONNX: {_describe(error)}",
+            f"the exported graph is not valid ONNX: {describe(error)}",
             where=str(path),
             fix="Report it with the model's code; --debug shows the traceback",
         ) from error
@@ -346,7 +352,8 @@ def _double_ones(example: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor
     return example
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """Type and first line of an error that may tell pages."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
 

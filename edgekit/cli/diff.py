@@ -37,8 +37,7 @@ def diff(
     from edgekit.errors import GateError
 
     sides = differ.open_side(first), differ.open_side(second)
-    feeds = differ.shared_feeds(*sides)
-    found = differ.compare(*sides, feeds, {**sides[1].modules, **sides[0].modules})
+    found = differ.compare(*sides, differ.shared_feeds(*sides))
     if output is not None:
         write_file(output, difference_page(found, sides[0].name, sides[1].name).encode())
     if json:

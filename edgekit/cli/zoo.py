@@ -10,11 +10,7 @@ from edgekit.cli._options import Json
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="List the models that come with edgekit, or check whole libraries of architectures.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @app.callback()

@@ -79,16 +79,13 @@ class Difference:
         return sorted(self.layers, key=lambda layer: layer.own_db)
 
 
-def compare(
-    first: Side, second: Side, feeds: Sequence[Feeds], modules: Mapping[str, str]
-) -> Difference:
+def compare(first: Side, second: Side, feeds: Sequence[Feeds]) -> Difference:
     """Run both on the same samples and compare all that they have in common.
 
     Args:
         first: the artifact that is thought to be right.
         second: the other one.
         feeds: the samples.
-        modules: the PyTorch module that each tensor comes from.
 
     Raises:
         SpecError: they take different inputs, or have no tensor in common.
@@ -107,6 +104,7 @@ def compare(
             )
         matches = {tensor: pair.closest() for tensor, pair in pairs.items()}
         own = _own_noise(one, second, feeds, matches)
+    modules = {**second.modules, **first.modules}
     compared = tuple(_differences(layers, matches, own, modules))
     unmatched = len(layers) - len(compared)
     return Difference(compared, _guilty(compared), len(feeds), unmatched)
@@ -126,7 +124,10 @@ def _pairs(one: Session, other: Session, feeds: Sequence[Feeds]) -> dict[str, _P
 def _own_noise(
     one: Session, second: Side, feeds: Sequence[Feeds], matches: Mapping[str, _Match]
 ) -> dict[str, FidelityMeter]:
-    """What each layer of the second makes of what the first computed up to it."""
+    """What each layer of the second makes of what the first computed up to it.
+
+    The first runs again: everything inside it for all samples would not fit in memory.
+    """
     given = [match.given(tensor) for tensor, match in matches.items() if match.same_shape]
     meters: dict[str, FidelityMeter] = defaultdict(FidelityMeter)
     with second.load(given) as alone:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgekit.manifest import Artifact, Decision, Extreme, Manifest, Verification
+from edgekit.manifest import Artifact, Decision, Extreme, Fidelity, Manifest, Verification
 from edgekit.numerics import probe
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import Comparison, Summary, compare, summarize
@@ -210,10 +210,7 @@ def print_verification(records: Sequence[Verification], console: Console) -> Non
             table.add_row(
                 record.artifact,
                 escape(name),
-                f"{result.max_abs:.3g}",
-                f"{result.max_relative:.2g}",
-                f"{result.sqnr_db:.1f}",
-                f"{result.cosine:.5f}",
+                *_figures([result]),
                 "-" if agreement is None else f"{agreement:.1%}",
                 verdict,
             )
@@ -243,16 +240,16 @@ def _extreme_cells(kind: str, extreme: Extreme) -> list[str]:
     """One row for all outputs: the worst of each figure."""
     verdict = "ok" if not extreme.reason else "FAILED" if extreme.gated else "off"
     found = list(extreme.outputs.values())
-    if not found:
-        return [f"  {kind}", "", "", "", "", "", verdict]
+    return [f"  {kind}", *(_figures(found) if found else [""] * 4), "", verdict]
+
+
+def _figures(found: Sequence[Fidelity]) -> list[str]:
+    """The worst of each figure: absolute, relative, SQNR, cosine."""
     return [
-        f"  {kind}",
         f"{max(one.max_abs for one in found):.3g}",
         f"{max(one.max_relative for one in found):.2g}",
         f"{min(one.sqnr_db for one in found):.1f}",
         f"{min(one.cosine for one in found):.5f}",
-        "",
-        verdict,
     ]
 
 

@@ -14,7 +14,7 @@ from edgekit.calibration import Calibrator
 from edgekit import runtimes
 from edgekit.compress.base import GraphContext
 from edgekit.compress.quantize.profiles import PROFILES
-from edgekit.fidelity import FidelityMeter
+from edgekit.fidelity import worst_sqnr as sqnr
 from edgekit.numerics import parse_target
 from edgekit.spec import Feeds, Outputs
 
@@ -61,16 +61,6 @@ def run(model: ir.Model, feeds: Feeds, runtime: str = "onnxruntime") -> Outputs:
         onnx.checker.check_model(str(path), full_check=True)
         with runtimes.require(runtime).load(path) as session:
             return session.run(feeds)
-
-
-def sqnr(wanted: Outputs, got: Outputs) -> float:
-    """The least SQNR of all outputs, in dB."""
-    found = []
-    for name, reference in wanted.items():
-        meter = FidelityMeter()
-        meter.add(reference, got[name])
-        found.append(meter.result().sqnr_db)
-    return min(found)
 
 
 def context(

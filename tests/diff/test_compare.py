@@ -19,8 +19,7 @@ PLANTS = 20
 
 def _compare(first: str | Path, second: str | Path) -> Difference:
     sides = open_side(str(first)), open_side(str(second))
-    modules = {**sides[1].modules, **sides[0].modules}
-    return compare(*sides, shared_feeds(*sides), modules)
+    return compare(*sides, shared_feeds(*sides))
 
 
 def _readers(graph: onnx.GraphProto, name: str) -> Iterator[onnx.NodeProto]:

@@ -43,9 +43,8 @@ def cp(tensor: torch.Tensor, rank: int, smaller: Factors | None = None) -> Facto
         rank: how many components.
         smaller: the CP of a smaller rank to go on from; the error is no larger than that one's.
     """
-    starts = [extended(tensor, smaller, rank)]
+    starts = [extended(tensor, smaller, rank, seed) for seed in range(1 if smaller else _STARTS)]
     if smaller is None:
-        starts += [extended(tensor, None, rank, seed) for seed in range(1, _STARTS)]
         starts = [*diagonalized(tensor, rank), *starts]
     best, least = None, float("inf")
     for start in starts:

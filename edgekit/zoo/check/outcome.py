@@ -18,18 +18,16 @@ from edgekit.compress.modules import flat_tensors
 from edgekit.errors import EdgekitError
 from edgekit.exporters import ExportOptions
 from edgekit.exporters.prepare import prepare_onnx
-from edgekit.exporters.torch_onnx import export_onnx, quiet
-from edgekit.fidelity import FidelityMeter
+from edgekit.exporters.torch_onnx import describe, export_onnx, quiet
+from edgekit.fidelity import worst_sqnr
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import BATCH, Feeds, Outputs
+from edgekit.verify import GATES
 from edgekit.zoo.check.small import example_inputs, small_model
 
 __all__ = ["RUNTIMES", "Outcome", "check"]
 
 RUNTIMES = ("onnxruntime", "openvino")
-
-#: Least SQNR of a float32 artifact, in dB.
-LEAST = 60.0
 
 
 @dataclass
@@ -59,7 +57,7 @@ class Outcome:
     @property
     def verified(self) -> bool:
         """Whether both runtimes compute what PyTorch does."""
-        return all(self.sqnr_db.get(runtime, 0.0) >= LEAST for runtime in RUNTIMES)
+        return all(self.sqnr_db.get(runtime, 0.0) >= GATES["fp32"] for runtime in RUNTIMES)
 
 
 def check(kind: str, *, plain: bool = True) -> Outcome:
@@ -77,7 +75,7 @@ def check(kind: str, *, plain: bool = True) -> Outcome:
             inputs = example_inputs(model)
             wanted = _reference(model, inputs)
     except Exception as error:  # noqa: BLE001, transformers raises anything
-        outcome.reasons["build"] = _told(error)
+        outcome.reasons["build"] = describe(error)
         return outcome
     outcome.built = True
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
@@ -115,7 +113,7 @@ def _export(
             )
             graph = prepare_onnx(exported, folder / "model.onnx")
         except EdgekitError as error:
-            outcome.reasons["export" if not dynamic else "dynamic export"] = _told(error)
+            outcome.reasons["export" if not dynamic else "dynamic export"] = describe(error)
             continue
         outcome.exported, outcome.dynamic = True, bool(dynamic)
         feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
@@ -123,7 +121,7 @@ def _export(
             try:
                 outcome.sqnr_db[runtime] = _ran(runtime, graph, feeds, wanted, folder)
             except Exception as error:  # noqa: BLE001, engines raise anything
-                outcome.reasons[runtime] = _told(error)
+                outcome.reasons[runtime] = describe(error)
         return
 
 
@@ -131,16 +129,7 @@ def _ran(runtime: str, graph: Path, feeds: Feeds, wanted: Outputs, folder: Path)
     """The SQNR of the worst output."""
     path = exporters.get(runtime).export(graph, folder / runtime, ExportOptions(None, {}))[0]
     with runtimes.get(runtime).load(path, SessionOptions(threads=1)) as session:
-        return _worst(session.run(feeds), wanted)
-
-
-def _worst(got: Outputs, wanted: Outputs) -> float:
-    found = []
-    for name, value in wanted.items():
-        meter = FidelityMeter()
-        meter.add(value, got[name])
-        found.append(meter.result().sqnr_db)
-    return min(found)
+        return worst_sqnr(wanted, session.run(feeds))
 
 
 def _plain(
@@ -158,11 +147,6 @@ def _plain(
             names = [spec.name for spec in session.inputs]
             feeds = {name: inputs[name].numpy() for name in names}
             got = dict(zip(wanted, session.run(feeds).values(), strict=True))
-        outcome.plain = _worst(got, wanted) >= LEAST
+        outcome.plain = worst_sqnr(wanted, got) >= GATES["fp32"]
     except Exception as error:  # noqa: BLE001, it raises anything
-        outcome.reasons["torch.onnx.export"] = _told(error)
-
-
-def _told(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+        outcome.reasons["torch.onnx.export"] = describe(error)
