@@ -147,7 +147,8 @@ def quantize(values: Array, parameters: AffineParameters, axis: int = 0) -> Arra
     """What ``QuantizeLinear`` computes: round half to even, add the zero point, saturate."""
     scale, zero = (_along(p, values.ndim, axis) for p in (parameters.scale, parameters.zero_point))
     limits = np.iinfo(parameters.zero_point.dtype)
-    steps = np.rint(values / scale) + zero.astype(np.float32)
+    with np.errstate(over="ignore"):  # a quotient beyond float32 saturates as any large one does
+        steps = np.rint(values / scale) + zero.astype(np.float32)
     quantized: Array = np.clip(steps, limits.min, limits.max).astype(parameters.zero_point.dtype)
     return quantized
 
