@@ -29,7 +29,7 @@ from torch import nn
 from edgekit import exporters, runtimes, zoo
 from edgekit.spec import Array
 
-ROUNDS, CALLS, STARTS = 200, 50, 5
+ROUNDS, CALLS, STARTS = 200, 50, 15
 
 START = """
 import sys, time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class OnnxRuntime:
         return RuntimeStatus(usable=True, version=importlib.metadata.version("onnxruntime"))
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
-        check_external_data(artifact)
+        weights = check_external_data(artifact)
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
         # By default the threads spin for tens of milliseconds after a run and take the cores away
@@ -57,19 +58,20 @@ class OnnxRuntime:
         cached = None
         cache = writeable(options.cache)
         if cache and artifact.is_file() and options.optimize and not options.intermediates:
-            cached = OptimizedModel(artifact, cache)
+            cached = OptimizedModel([artifact, *weights], cache)
             model = cached.prepare(settings)
         try:
             session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
-            if cached is not None and cached.drop():
-                return self.load(artifact, options)
+            if cached is not None:  # it may be damaged, or its disk full
+                cached.drop()
+                return self.load(artifact, replace(options, cache=None))
             raise RuntimeUnavailableError(
                 f"ONNX Runtime {ort.__version__} refuses the model: {_reason(error)}",
                 where=str(artifact),
                 fix="Export it again, or choose another runtime",
             ) from error
-        if cached is not None:
+        if cached is not None and cached.partial.is_file():
             cached.keep()
         return _OnnxRuntimeSession(session, layers, outputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,82 @@ def test_read_only_and_scalar_feeds_are_read_right(tmp_path: Path) -> None:
         with runtimes.get("openvino").load(exported(path, tmp_path)) as session:
             got = session.run({"x": feeds, "y": np.array(10, np.float32)})["z"]
         np.testing.assert_array_equal(got, feeds + 10)
+
+
+def two_outputs(path: Path) -> Path:
+    """``sum`` and ``product`` of ``first`` and ``second``, none in alphabetical order."""
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3])
+        for name in ("second", "first", "sum", "product")
+    }
+    nodes = [
+        helper.make_node("Add", ["first", "second"], ["sum"]),
+        helper.make_node("Mul", ["first", "second"], ["product"]),
+    ]
+    inputs, outputs = [values["second"], values["first"]], [values["sum"], values["product"]]
+    model = helper.make_graph(nodes, "g", inputs, outputs)
+    onnx.save(
+        helper.make_model(model, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path
+    )
+    return path
+
+
+def test_both_forms_come_from_the_cache_with_inputs_and_outputs_in_order(
+    tmp_path: Path, compiled: list[bool]
+) -> None:
+    path = exported(two_outputs(tmp_path / "x.onnx"), tmp_path)
+    options = SessionOptions(threads=1, cache=tmp_path / "cache")
+    specs = []
+    for _ in range(2):
+        with runtimes.get("openvino").load(path, options) as session:
+            specs.append((session.inputs, session.outputs))
+            for batch in (1, 2):
+                first, second = np.full((2, batch, 3), [[[2]], [[5]]], np.float32)
+                got = session.run({"first": first, "second": second})
+                assert list(got) == ["sum", "product"]
+                np.testing.assert_array_equal(got["sum"], first + second)
+                np.testing.assert_array_equal(got["product"], first * second)
+    assert compiled == [False, True], "the second session compiles nothing"
+    assert specs[0] == specs[1]
+
+
+@pytest.mark.parametrize("left", [0, 20, 5000, -1], ids=lambda left: f"bytes {left}")
+def test_a_truncated_form_is_compiled_again(
+    tmp_path: Path, compiled: list[bool], left: int
+) -> None:
+    path = exported(two_outputs(tmp_path / "x.onnx"), tmp_path)
+    options = SessionOptions(threads=1, cache=tmp_path / "cache")
+    feeds = {name: np.ones((1, 3), np.float32) for name in ("first", "second")}
+    for _ in range(2):
+        with runtimes.get("openvino").load(path, options) as session:
+            np.testing.assert_array_equal(session.run(feeds)["sum"], np.full((1, 3), 2))
+        (kept,) = (tmp_path / "cache").iterdir()
+        kept.write_bytes(kept.read_bytes()[:left])
+    assert compiled == [False, False]
+
+
+def test_a_kept_form_is_not_taken_for_one_with_other_weights(
+    onnx_file: Path, tmp_path: Path
+) -> None:
+    path = exported(onnx_file, tmp_path)
+    options = SessionOptions(threads=1, cache=tmp_path / "cache")
+    with runtimes.get("openvino").load(path, options) as session:
+        before = session.run(FEEDS)["logits"]
+    model = onnx.load(onnx_file)
+    (weight,) = [one for one in model.graph.initializer if one.name == "head.weight"]
+    doubled = 2 * onnx.numpy_helper.to_array(weight)
+    weight.CopyFrom(onnx.numpy_helper.from_array(doubled, weight.name))
+    onnx.save(model, tmp_path / "doubled.onnx")
+    (tmp_path / "other").mkdir()
+    other = exported(tmp_path / "doubled.onnx", tmp_path / "other")
+    shutil.copy(other.with_suffix(".bin"), path.with_suffix(".bin"))
+    with runtimes.get("openvino").load(path, options) as session:
+        assert np.abs(session.run(FEEDS)["logits"] - before).max() > 0.01
+
+
+def test_results_do_not_depend_on_which_thread_computes(onnx_file: Path, tmp_path: Path) -> None:
+    with runtimes.get("openvino").load(exported(onnx_file, tmp_path)) as session:
+        wanted = session.run(FEEDS)["logits"]
+        for _ in range(20):  # both ways are tried, then the faster one stays
+            np.testing.assert_array_equal(session.run(FEEDS)["logits"], wanted)
+            assert session.run({"image": FEEDS["image"][:1]})["logits"].shape == (1, 5)

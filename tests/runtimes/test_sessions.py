@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -203,3 +205,24 @@ def test_a_cache_that_cannot_be_written_is_told_and_passed_over(
     with runtimes.get(name).load(onnx_file, options) as session:
         session.run(FEEDS)
     assert "nothing is cached" in caplog.text
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from edgekit import runtimes
+from edgekit.runtimes import SessionOptions
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+options = SessionOptions(threads=1, cache=Path(sys.argv[3]))
+with runtimes.get(sys.argv[1]).load(Path(sys.argv[2]), options) as session:
+    print(session.run({"image": np.zeros((1, 3, 16, 16), np.float32)})["logits"].shape)
+"""
+
+
+@pytest.mark.parametrize("name", runtimes.names())
+def test_a_cache_on_a_full_disk_costs_time_only(name: str, onnx_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, name, str(onnx_file), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "(1, 5)\n"
+    assert not list(tmp_path.iterdir())

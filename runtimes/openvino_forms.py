@@ -1,0 +1,288 @@
+"""The forms that OpenVINO compiles of one artifact, and how they are kept for the next load."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from edgekit.runtimes.base import Layer, SessionOptions
+from edgekit.runtimes.kept import KeptFile
+from edgekit.runtimes.openvino_layers import add_all_outputs
+
+from edgekit.cache import writeable
+from edgekit.errors import RuntimeUnavailableError
+from edgekit.spec import DTYPES, Array, TensorSpec
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+__all__ = ["Form", "Forms", "Plan"]
+
+_log = logging.getLogger(__name__)
+
+#: Where the exporter leaves the wish for half-precision arithmetic, and OpenVINO's names for it.
+_PRECISION_INFO = ["edgekit", "inference_precision"]
+_HINTS = {"bf16": "BF16", "fp16": "FP16"}
+#: Where the exporter names the shapes that most calls have: JSON, -1 for what stays dynamic.
+_SHAPES_INFO = ["edgekit", "usual_shapes"]
+#: Where the exporter says from which share of zeros on to pack int8 weights, and the option.
+_SPARSE_INFO = ["edgekit", "sparse_rate"]
+_SPARSE_RATE = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"
+
+#: A compiled form begins at a multiple of this in its file, so that it can be mapped.
+_PAGE = 4096
+#: How often each way to compute is timed before the faster is kept.
+_TRIALS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What has to be known of a model beside its compiled forms.
+
+    Attributes:
+        inputs: of the model, with its dynamic dimensions.
+        outputs: likewise.
+        shapes: the shapes that most calls have, -1 for what stays dynamic; empty without any.
+        config: what the artifact wishes of the engine.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    shapes: dict[str, list[int]]
+    config: dict[str, Any]
+
+
+class Forms:
+    """Compiles an artifact, or takes what an earlier load on this machine compiled.
+
+    Args:
+        sources: the file to load, and those that it needs beside.
+        options: how.
+        device: OpenVINO's name of the device.
+
+    Attributes:
+        plan: of the model as it is.
+        layers: see :attr:`~edgekit.runtimes.Session.layers`.
+        names: of everything that a request returns: outputs first, then what is inside.
+
+    Raises:
+        Exception: whatever OpenVINO raises where it cannot read the file.
+    """
+
+    def __init__(self, sources: Sequence[Path], options: SessionOptions, device: str) -> None:
+        import openvino as ov  # heavy and optional: only when this runtime is used
+
+        self._ov = ov
+        self._core = ov.Core()
+        self._sources = sources
+        self._device = device
+        self._cache = None if options.intermediates else writeable(options.cache)
+        # Without the hint a CPU with bf16 units silently computes "fp32" models in bfloat16.
+        self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if options.threads is not None:
+            self._config["INFERENCE_NUM_THREADS"] = str(options.threads)
+        self.layers: tuple[Layer, ...] = ()
+        kept = self._kept("usual")
+        plan = kept.plan() if kept is not None else None
+        if plan is None:
+            outputs = tuple(_spec(port) for port in self._model.outputs)
+            if options.intermediates:
+                self.layers = add_all_outputs(self._model, options.given)
+            plan = self._plan(outputs)
+        self.plan = plan
+        self.names = [spec.name for spec in plan.outputs]
+        if options.intermediates:
+            self.names = [port.get_any_name() for port in self._model.outputs]
+
+    def usual(self) -> Form:
+        """For the shapes that most calls have; for any where there are none such."""
+        return self._form("usual", self.plan.shapes)
+
+    def general(self) -> Form:
+        """For any shapes."""
+        return self._form("general", {})
+
+    def _form(self, name: str, shapes: dict[str, list[int]]) -> Form:
+        config = self._config | self.plan.config
+        kept = self._kept(name)
+        if kept is not None:
+            blob = kept.blob()
+            if blob is not None:
+                data = self._ov.Tensor(blob, shared_memory=True)
+                try:
+                    return Form(self._core.import_model(data, self._device, config), blob)
+                except RuntimeError as error:
+                    _log.warning("%s is made again: %s", kept.path, str(error)[-200:])
+                    kept.drop()
+        model = self._model
+        if shapes:
+            model = model.clone()
+            model.reshape(shapes)
+        compiled = self._core.compile_model(model, self._device, config)
+        if kept is not None:
+            kept.write(self.plan, compiled)
+        return Form(compiled)
+
+    @cached_property
+    def _model(self) -> ov.Model:
+        return self._core.read_model(str(self._sources[0]))
+
+    def _kept(self, name: str) -> _KeptForm | None:
+        if self._cache is None:
+            return None
+        maker, version = f"openvino-{self._device.lower()}-{name}", self._ov.__version__
+        return _KeptForm(self._sources, self._cache, maker, version, ".blob")
+
+    def _plan(self, outputs: tuple[TensorSpec, ...]) -> Plan:
+        """What the model says of itself, and what its exporter left in it."""
+        model = self._model
+        config: dict[str, Any] = {}
+        if model.has_rt_info(_PRECISION_INFO):
+            wanted = _HINTS[model.get_rt_info(_PRECISION_INFO).astype(str)]
+            if wanted in self._core.get_property(self._device, "OPTIMIZATION_CAPABILITIES"):
+                config["INFERENCE_PRECISION_HINT"] = wanted.lower()
+        if model.has_rt_info(_SPARSE_INFO) and _SPARSE_RATE in self._core.get_property(
+            self._device, "SUPPORTED_PROPERTIES"
+        ):
+            config[_SPARSE_RATE] = float(model.get_rt_info(_SPARSE_INFO).astype(str))
+        shapes: dict[str, list[int]] = {}
+        if model.has_rt_info(_SHAPES_INFO):
+            shapes = json.loads(model.get_rt_info(_SHAPES_INFO).astype(str))
+        return Plan(tuple(_spec(port) for port in model.inputs), outputs, shapes, config)
+
+
+class _KeptForm(KeptFile):
+    """A line of JSON, the plan, filled up with spaces to whole pages; then OpenVINO's own bytes."""
+
+    def plan(self) -> Plan | None:
+        """None where nothing is kept, or it is damaged."""
+        header, _ = self._header()
+        if header is None:
+            return None
+        for field in ("inputs", "outputs"):
+            header[field] = tuple(TensorSpec(n, d, tuple(s)) for n, d, s in header[field])
+        return Plan(**header)
+
+    def blob(self) -> Array | None:
+        """The compiled form, mapped: OpenVINO reads the weights in place. None as above."""
+        header, start = self._header()
+        return None if header is None else np.memmap(self.path, np.uint8, "c", offset=start)
+
+    def write(self, plan: Plan, compiled: ov.CompiledModel) -> None:
+        """Keep ``compiled``; a full disk is told, and nothing is kept then."""
+        stream = io.BytesIO()
+        compiled.export_model(stream)
+        blob = stream.getbuffer()
+        header = {
+            "inputs": [(spec.name, spec.dtype, spec.shape) for spec in plan.inputs],
+            "outputs": [(spec.name, spec.dtype, spec.shape) for spec in plan.outputs],
+            "shapes": plan.shapes,
+            "config": plan.config,
+        }
+        line = json.dumps([header, len(blob)]).encode()
+        try:
+            with self.partial.open("wb") as file:
+                file.write(line.ljust(-(len(line) + 1) % _PAGE + len(line)) + b"\n")
+                file.write(blob)
+            self.keep()
+        except OSError as error:
+            _log.warning("nothing is kept in %s: %s", self.path, error.strerror or error)
+            self.partial.unlink(missing_ok=True)
+
+    def _header(self) -> tuple[dict[str, Any] | None, int]:
+        """What the first line says, and where the rest begins."""
+        try:
+            with self.path.open("rb") as file:
+                header, size = json.loads(file.readline())
+                start = file.tell()
+        except (FileNotFoundError, ValueError, TypeError):
+            return None, 0
+        whole = self.path.stat().st_size == start + size
+        return (header, start) if whole else (None, 0)
+
+
+class Form:
+    """A compiled model with its idle requests: one for each thread that ever ran at once.
+
+    A request computes in the calling thread (``infer``), or in OpenVINO's own while that one waits
+    (``start_async``). Measured on two cores, waking the others costs a model of one small layer
+    100 us, four times its own time, and EfficientNet-Lite0 in int8 takes 0.96x the time with
+    them. So the first calls try both, and the faster one stays.
+
+    Args:
+        compiled: the model.
+        data: what it was read from, which has to outlive it.
+    """
+
+    def __init__(self, compiled: ov.CompiledModel, data: Array | None = None) -> None:
+        self._idle = deque([compiled.create_infer_request()])
+        self._make = compiled.create_infer_request
+        self._data = data
+        self._trials: deque[_Way] = deque((_wait, _compute) * _TRIALS)
+        self._seconds: dict[_Way, float] = {}
+        self._way: _Way | None = None
+
+    def take(self) -> ov.InferRequest:
+        """A request that nobody else has, until it is given back."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._make()
+
+    def give_back(self, request: ov.InferRequest) -> None:
+        """Let other calls have the request."""
+        self._idle.append(request)
+
+    def compute(self, request: ov.InferRequest) -> None:
+        """Run a request whose inputs are set."""
+        if self._way is None:
+            self._try(request)
+        else:
+            self._way(request)
+
+    def _try(self, request: ov.InferRequest) -> None:
+        try:
+            way = self._trials.popleft()
+        except IndexError:
+            self._way = way = min(self._seconds, key=lambda one: self._seconds[one])
+        start = time.perf_counter()
+        way(request)
+        took = time.perf_counter() - start
+        self._seconds[way] = min(took, self._seconds.get(way, took))
+
+
+def _wait(request: ov.InferRequest) -> None:
+    request.start_async()
+    request.wait()
+
+
+def _compute(request: ov.InferRequest) -> None:
+    request.infer({}, share_outputs=True)
+
+
+_Way: TypeAlias = Callable[["ov.InferRequest"], None]
+
+
+def _spec(port: Any) -> TensorSpec:
+    name = port.get_any_name()
+    dtype = np.dtype(port.element_type.to_dtype()).name
+    if dtype not in DTYPES:
+        raise RuntimeUnavailableError(
+            f"element type {port.element_type} is not one edgekit can feed",
+            where=f"tensor {name!r}",
+            fix="Use numeric or bool tensors for inputs and outputs",
+        )
+    shape = tuple(
+        f"{name}_{axis}" if dim.is_dynamic else dim.get_length()
+        for axis, dim in enumerate(port.partial_shape)
+    )
+    return TensorSpec(name, dtype, shape)
