@@ -44,6 +44,8 @@ class SessionOptions:
 
     Attributes:
         threads: intra-op threads; None leaves the choice to the engine.
+        device: the processor to run on, by the runtime's own name (``CPU``, ``GPU``, ``NPU``,
+            ``CUDA``); None leaves the choice to the runtime.
         optimize: let the engine rewrite the graph. Off for a reference run.
         cache: a folder for what the engine makes of the artifact when it loads it, so that the
             next load on this machine is faster. Made if it is missing.
@@ -55,6 +57,7 @@ class SessionOptions:
     """
 
     threads: int | None = None
+    device: str | None = None
     optimize: bool = True
     cache: Path | None = None
     intermediates: bool = False

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO, on the CPU unless another device is asked for."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ __all__ = ["OpenVino"]
 
 
 class OpenVino:
-    """Runs OpenVINO IR (``.xml``) and ``.onnx`` files with OpenVINO's CPU plugin.
+    """Runs OpenVINO IR (``.xml``) and ``.onnx`` files.
 
-    Float operators compute in float32, or in the half precision that the artifact asks for where
-    this CPU has it.
+    On a CPU float operators compute in float32, or in the half precision that the artifact asks
+    for where this CPU has it; on other devices in what their plugin prefers. Devices are named as
+    OpenVINO does: ``CPU``, ``GPU``, ``GPU.1``, ``NPU``, ``AUTO``, ``HETERO:GPU,CPU``.
     """
 
     name = "openvino"
@@ -47,7 +48,7 @@ class OpenVino:
         elif artifact.with_suffix(".bin").is_file():
             sources.append(artifact.with_suffix(".bin"))
         try:
-            return _OpenVinoSession(Forms(sources, options, "CPU"))
+            return _OpenVinoSession(Forms(sources, options))
         except RuntimeUnavailableError:
             raise
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure

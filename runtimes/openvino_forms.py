@@ -38,6 +38,9 @@ _SHAPES_INFO = ["edgekit", "usual_shapes"]
 _SPARSE_INFO = ["edgekit", "sparse_rate"]
 _SPARSE_RATE = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"
 
+#: Devices that hand the work on to others: ``HETERO:GPU,CPU``.
+_VIRTUAL = ("AUTO", "HETERO", "MULTI", "BATCH")
+
 #: A compiled form begins at a multiple of this in its file, so that it can be mapped.
 _PAGE = 4096
 #: How often each way to compute is timed before the faster is kept.
@@ -67,7 +70,6 @@ class Forms:
     Args:
         sources: the file to load, and those that it needs beside.
         options: how.
-        device: OpenVINO's name of the device.
 
     Attributes:
         plan: of the model as it is.
@@ -75,21 +77,27 @@ class Forms:
         names: of everything that a request returns: outputs first, then what is inside.
 
     Raises:
+        RuntimeUnavailableError: OpenVINO does not find the device.
         Exception: whatever OpenVINO raises where it cannot read the file.
     """
 
-    def __init__(self, sources: Sequence[Path], options: SessionOptions, device: str) -> None:
+    def __init__(self, sources: Sequence[Path], options: SessionOptions) -> None:
         import openvino as ov  # heavy and optional: only when this runtime is used
 
         self._ov = ov
         self._core = ov.Core()
         self._sources = sources
-        self._device = device
-        self._cache = None if options.intermediates else writeable(options.cache)
-        # Without the hint a CPU with bf16 units silently computes "fp32" models in bfloat16.
-        self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if options.threads is not None:
-            self._config["INFERENCE_NUM_THREADS"] = str(options.threads)
+        self._device = _found(self._core, options.device or "CPU")
+        cache = None if options.intermediates else writeable(options.cache)
+        self._cache = cache if self._device == "CPU" else None
+        self._config = {"PERFORMANCE_HINT": "LATENCY"}
+        if self._device == "CPU":
+            # Without the hint a CPU with bf16 units silently computes "fp32" models in bfloat16.
+            self._config["INFERENCE_PRECISION_HINT"] = "f32"
+            if options.threads is not None:
+                self._config["INFERENCE_NUM_THREADS"] = str(options.threads)
+        elif cache is not None:
+            self._config["CACHE_DIR"] = str(cache)  # what it can keep differs by device
         self.layers: tuple[Layer, ...] = ()
         kept = self._kept("usual")
         plan = kept.plan() if kept is not None else None
@@ -114,15 +122,9 @@ class Forms:
     def _form(self, name: str, shapes: dict[str, list[int]]) -> Form:
         config = self._config | self.plan.config
         kept = self._kept(name)
-        if kept is not None:
-            blob = kept.blob()
-            if blob is not None:
-                data = self._ov.Tensor(blob, shared_memory=True)
-                try:
-                    return Form(self._core.import_model(data, self._device, config), blob)
-                except RuntimeError as error:
-                    _log.warning("%s is made again: %s", kept.path, str(error)[-200:])
-                    kept.drop()
+        form = self._imported(kept, config) if kept is not None else None
+        if form is not None:
+            return form
         model = self._model
         if shapes:
             model = model.clone()
@@ -132,6 +134,18 @@ class Forms:
             kept.write(self.plan, compiled)
         return Form(compiled)
 
+    def _imported(self, kept: _KeptForm, config: dict[str, Any]) -> Form | None:
+        blob = kept.blob()
+        if blob is None:
+            return None
+        data = self._ov.Tensor(blob, shared_memory=True)
+        try:
+            return Form(self._core.import_model(data, self._device, config), blob)
+        except RuntimeError as error:
+            _log.warning("%s is made again: %s", kept.path, str(error)[-200:])
+            kept.drop()
+            return None
+
     @cached_property
     def _model(self) -> ov.Model:
         return self._core.read_model(str(self._sources[0]))
@@ -139,25 +153,31 @@ class Forms:
     def _kept(self, name: str) -> _KeptForm | None:
         if self._cache is None:
             return None
-        maker, version = f"openvino-{self._device.lower()}-{name}", self._ov.__version__
-        return _KeptForm(self._sources, self._cache, maker, version, ".blob")
+        version = self._ov.__version__
+        return _KeptForm(self._sources, self._cache, f"openvino-{name}", version, ".blob")
 
     def _plan(self, outputs: tuple[TensorSpec, ...]) -> Plan:
         """What the model says of itself, and what its exporter left in it."""
         model = self._model
-        config: dict[str, Any] = {}
-        if model.has_rt_info(_PRECISION_INFO):
-            wanted = _HINTS[model.get_rt_info(_PRECISION_INFO).astype(str)]
-            if wanted in self._core.get_property(self._device, "OPTIMIZATION_CAPABILITIES"):
-                config["INFERENCE_PRECISION_HINT"] = wanted.lower()
-        if model.has_rt_info(_SPARSE_INFO) and _SPARSE_RATE in self._core.get_property(
-            self._device, "SUPPORTED_PROPERTIES"
-        ):
-            config[_SPARSE_RATE] = float(model.get_rt_info(_SPARSE_INFO).astype(str))
         shapes: dict[str, list[int]] = {}
         if model.has_rt_info(_SHAPES_INFO):
             shapes = json.loads(model.get_rt_info(_SHAPES_INFO).astype(str))
+        config = self._wishes() if self._device == "CPU" else {}
         return Plan(tuple(_spec(port) for port in model.inputs), outputs, shapes, config)
+
+    def _wishes(self) -> dict[str, Any]:
+        """Settings that the exporter asked for, as far as this CPU has them."""
+        model = self._model
+        wishes: dict[str, Any] = {}
+        if model.has_rt_info(_PRECISION_INFO):
+            wanted = _HINTS[model.get_rt_info(_PRECISION_INFO).astype(str)]
+            if wanted in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                wishes["INFERENCE_PRECISION_HINT"] = wanted.lower()
+        if model.has_rt_info(_SPARSE_INFO):
+            rate = float(model.get_rt_info(_SPARSE_INFO).astype(str))
+            if _SPARSE_RATE in self._core.get_property("CPU", "SUPPORTED_PROPERTIES"):
+                wishes[_SPARSE_RATE] = rate
+        return wishes
 
 
 class _KeptForm(KeptFile):
@@ -270,6 +290,21 @@ def _compute(request: ov.InferRequest) -> None:
 
 
 _Way: TypeAlias = Callable[["ov.InferRequest"], None]
+
+
+def _found(core: ov.Core, device: str) -> str:
+    """``device``, where all that it names is here."""
+    kind, _, listed = device.partition(":")
+    virtual = kind in _VIRTUAL
+    for one in filter(None, listed.split(",")) if virtual else [device]:
+        name = one.removeprefix("-").partition("(")[0]
+        if name not in core.available_devices and f"{name}.0" not in core.available_devices:
+            raise RuntimeUnavailableError(
+                f"OpenVINO finds no device {name!r}; it finds {', '.join(core.available_devices)}",
+                where=f"device {device}",
+                fix="Name one of these, or install the device's driver",
+            )
+    return device
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -15,6 +15,7 @@ from edgekit.runtimes import SessionOptions
 from onnx import TensorProto, helper
 
 from edgekit import runtimes
+from edgekit.errors import RuntimeUnavailableError
 from tests.conftest import SHAPE, batches
 
 FEEDS = next(batches())
@@ -206,3 +207,24 @@ def test_results_do_not_depend_on_which_thread_computes(onnx_file: Path, tmp_pat
         for _ in range(20):  # both ways are tried, then the faster one stays
             np.testing.assert_array_equal(session.run(FEEDS)["logits"], wanted)
             assert session.run({"image": FEEDS["image"][:1]})["logits"].shape == (1, 5)
+
+
+@pytest.mark.parametrize("device", ["CPU", "AUTO", "AUTO:CPU", "HETERO:CPU", "MULTI:CPU(2)"])
+def test_devices_are_named_as_openvino_does(onnx_file: Path, tmp_path: Path, device: str) -> None:
+    path = exported(onnx_file, tmp_path)
+    options = SessionOptions(threads=1, device=device, cache=tmp_path / "cache")
+    with runtimes.get("openvino").load(path) as session:
+        wanted = session.run(FEEDS)["logits"]
+    for _ in range(2):
+        with runtimes.get("openvino").load(path, options) as session:
+            got = session.run(FEEDS)["logits"]
+        np.testing.assert_allclose(got, wanted, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("device", ["NPU", "GPU.7", "HETERO:TPU,CPU", "cpu"])
+def test_a_device_that_is_not_here_is_told_with_those_that_are(
+    onnx_file: Path, device: str
+) -> None:
+    options = SessionOptions(device=device)
+    with pytest.raises(RuntimeUnavailableError, match=r"finds no device .*; it finds CPU"):
+        runtimes.get("openvino").load(onnx_file, options)
