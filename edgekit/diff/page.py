@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
@@ -12,7 +13,14 @@ from edgekit.diff.compare import Difference, LayerDifference
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["difference_page", "print_difference"]
+__all__ = [
+    "difference_page",
+    "heat_strip",
+    "layer_table",
+    "print_difference",
+    "strip_style",
+    "summary",
+]
 
 #: From here on two tensors count as equal in the strip, in dB.
 _EQUAL = 120.0
@@ -34,7 +42,7 @@ def print_difference(found: Difference, top: int, console: Console) -> None:
             f"{layer.max_abs:.3g}",
         )
     console.print(table)
-    console.print(_summary(found), highlight=False, markup=False, soft_wrap=True)
+    console.print(summary(found), highlight=False, markup=False, soft_wrap=True)
 
 
 def difference_page(found: Difference, first: str, second: str) -> str:
@@ -43,13 +51,38 @@ def difference_page(found: Difference, first: str, second: str) -> str:
     return template.substitute(
         first=html.escape(first),
         second=html.escape(second),
-        summary=html.escape(_summary(found)),
-        strip="".join(_bar(layer, found) for layer in found.layers),
-        rows="".join(_row(layer, found) for layer in found.layers),
+        summary=html.escape(summary(found)),
+        style=strip_style(),
+        strip=heat_strip(found),
+        table=layer_table(found.layers, found),
     )
 
 
-def _summary(found: Difference) -> str:
+def strip_style() -> str:
+    """The CSS of :func:`heat_strip`."""
+    return (files("edgekit.diff") / "strip.css").read_text(encoding="utf-8")
+
+
+def heat_strip(found: Difference) -> str:
+    """HTML: a bar a layer in the order of computation."""
+    bars = "".join(_bar(layer, found) for layer in found.layers)
+    return (
+        f'<div class="strip" role="img" aria-label="Difference of each layer">{bars}</div>'
+        '<p class="axis"><span>first layer</span><span>the taller, the lower the SQNR: full height'
+        " is 0 dB, none 120 dB</span><span>last layer</span></p>"
+    )
+
+
+def layer_table(layers: Iterable[LayerDifference], found: Difference) -> str:
+    """HTML: a row of figures for each of these layers of ``found``."""
+    names = ("tensor", "operator", "module", "SQNR", "of what it reads", "own", "max abs")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    rows = "".join(_row(layer, found) for layer in layers)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
+
+
+def summary(found: Difference) -> str:
+    """What was compared, and where they part."""
     compared = (
         f"{len(found.layers)} layers compared on {found.samples} samples"
         f" ({found.unmatched} without a counterpart)"

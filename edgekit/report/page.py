@@ -11,6 +11,7 @@ import yaml
 
 from edgekit.manifest import Manifest
 from edgekit.profile.stats import Comparison, Summary, least_samples
+from edgekit.report.layers import LayerComparison, layers_section
 from edgekit.report.passes import summary_of
 from edgekit.report.search import TrialRow, search_rows
 from edgekit.report.table import Row, extremes_text, rows, size_text, validated_on
@@ -24,7 +25,7 @@ _NONE = "-"
 _NAMED = 3
 
 
-def render(manifest: Manifest) -> str:
+def render(manifest: Manifest, layers: Sequence[LayerComparison] = ()) -> str:
     """The page. Everything that comes from the bundle is escaped."""
     table = rows(manifest)
     machine = manifest.machine
@@ -44,6 +45,7 @@ def render(manifest: Manifest) -> str:
         ),
         verdict=_verdict(manifest, table),
         artifacts=_artifacts(manifest, table),
+        layers=layers_section(layers),
         plots=_plots(manifest, table),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in _notes(manifest, table)),
         passes=_passes(manifest),

@@ -11,6 +11,7 @@ from edgekit.atomic import write_file
 from edgekit.bundle import Bundle
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.manifest import Manifest
+from edgekit.report.layers import compare_layers
 from edgekit.report.page import render
 from edgekit.report.search import search_rows
 from edgekit.report.table import rows, validated_on
@@ -18,8 +19,13 @@ from edgekit.report.table import rows, validated_on
 __all__ = ["write_report"]
 
 
-def write_report(bundle: Bundle, folder: Path) -> Path:
+def write_report(bundle: Bundle, folder: Path, *, layers: bool = False) -> Path:
     """Write ``report.html`` (self-contained) and ``report.json`` into ``folder``.
+
+    Args:
+        bundle: what to report on.
+        folder: an existing folder.
+        layers: run the selected artifacts and compare them layer by layer, too.
 
     Returns:
         The path of the page.
@@ -29,14 +35,18 @@ def write_report(bundle: Bundle, folder: Path) -> Path:
         OutputError: the folder is missing or not writable.
     """
     try:
-        page = render(bundle.manifest)
+        compared = compare_layers(bundle) if layers else []
+        page = render(bundle.manifest, compared)
     except ModuleNotFoundError as error:
         raise RuntimeUnavailableError(
             f"the package {error.name!r} is not installed",
             where="edgekit report",
             fix="Run: pip install 'edgekit[report]'",
         ) from error
-    write_file(folder / "report.json", strict_json.dumps(_document(bundle.manifest)).encode())
+    document = _document(bundle.manifest)
+    if compared:
+        document["layers"] = [asdict(one) for one in compared]
+    write_file(folder / "report.json", strict_json.dumps(document).encode())
     path = folder / "report.html"
     write_file(path, page.encode())
     return path
