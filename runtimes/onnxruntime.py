@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from edgekit.runtimes.base import Layer, RuntimeStatus, Session, SessionOptions, wrong_results
+from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.onnx_layers import with_all_outputs
 from edgekit.runtimes.optimized_model import OptimizedModel
 
@@ -39,6 +40,7 @@ class OnnxRuntime:
         return RuntimeStatus(usable=True, version=importlib.metadata.version("onnxruntime"))
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
+        check_file(artifact, ".onnx", ".ort")
         weights = check_external_data(artifact)
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
@@ -66,11 +68,7 @@ class OnnxRuntime:
             if cached is not None:  # it may be damaged, or its disk full
                 cached.drop()
                 return self.load(artifact, replace(options, cache=None))
-            raise RuntimeUnavailableError(
-                f"ONNX Runtime {ort.__version__} refuses the model: {_reason(error)}",
-                where=str(artifact),
-                fix="Export it again, or choose another runtime",
-            ) from error
+            raise refused(f"ONNX Runtime {ort.__version__}", artifact, error) from error
         if cached is not None and cached.partial.is_file():
             cached.keep()
         return _OnnxRuntimeSession(session, layers, outputs)
@@ -134,7 +132,3 @@ def _spec(node: ort.NodeArg) -> TensorSpec:
             fix="Use numeric or bool tensors for inputs and outputs",
         )
     return TensorSpec(node.name, _DTYPES[node.type], shape)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:300]

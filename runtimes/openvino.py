@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, wrong_out, wrong_results
+from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.openvino_forms import Form, Forms
 
 from edgekit.errors import RuntimeUnavailableError
@@ -42,21 +43,19 @@ class OpenVino:
         return RuntimeStatus(usable=True, version=importlib.metadata.version("openvino"))
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
-        sources = [artifact]
+        check_file(artifact, ".xml", ".onnx")
         if artifact.suffix == ".onnx":
-            sources += check_external_data(artifact)
-        elif artifact.with_suffix(".bin").is_file():
-            sources.append(artifact.with_suffix(".bin"))
+            sources = [artifact, *check_external_data(artifact)]
+        else:
+            sources = [artifact, artifact.with_suffix(".bin")]
+            if not sources[1].is_file():  # it may be empty: not every model has constants
+                check_file(sources[1], ".bin")
         try:
             return _OpenVinoSession(Forms(sources, options))
         except RuntimeUnavailableError:
             raise
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure
-            raise RuntimeUnavailableError(
-                f"OpenVINO refuses the model: {' '.join(str(error).split())[-300:]}",
-                where=str(artifact),
-                fix="Export it again, or choose another runtime",
-            ) from error
+            raise refused(f"OpenVINO {self.status().version}", artifact, error) from error
 
 
 class _OpenVinoSession(Session):
