@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,6 +158,7 @@ class Builder:
     Attributes:
         model: the uncompressed ONNX file, once :meth:`export` has run.
         profiled: the targets that can be compressed for.
+        notes: which graph passes were undone, and why.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class Builder:
         self._opset = exporters.opset_for(target.runtime for target in targets)
         self._machine = machine
         self.model = folder / "model.onnx"
+        self.notes: list[str] = []
         label = "" if model == ORIGINAL else model
         self._source = _Source(self.model, label, model=model)
 
@@ -193,7 +195,7 @@ class Builder:
         source = self._workload.model
         if not isinstance(source, Path):
             source = self._export_torch(self._workload)
-        prepare_onnx(source, self.model)
+        prepare_onnx(source, self.model, told=self._tell)
         graph = ir.load(self.model)
         self._opset = graph.opset_imports[""]
         return _specs(graph.graph.inputs), _specs(graph.graph.outputs)
@@ -208,7 +210,7 @@ class Builder:
         if not changed.anything:
             return
         path = self._work / "changed.onnx"
-        prepare_onnx(self._export_torch(changed.workload), path)
+        prepare_onnx(self._export_torch(changed.workload), path, told=self._tell)
         self._source = _Source(path, changed.label, changed.learned, CHANGED)
 
     def compressor(self, recipe: Recipe) -> Compressor:
@@ -234,7 +236,7 @@ class Builder:
         Its speed is that of the real one; its values are not to be trusted.
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
-        prepare_onnx(self._export_torch(workload, folder), source)
+        prepare_onnx(self._export_torch(workload, folder), source, told=self._tell)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
         )
@@ -341,12 +343,24 @@ class Builder:
         suffix = f"-{target.gpu}" if target.gpu else ""
         stem = self._folder / target.runtime / f"{precision}{suffix}"
         stem.parent.mkdir(exist_ok=True)
-        return self._export(target, onnx, stem)
+        return self._export(target, onnx, stem, self._tell)
 
-    def _export(self, target: Target, onnx: Path, stem: Path) -> list[Path]:
+    def _export(
+        self,
+        target: Target,
+        onnx: Path,
+        stem: Path,
+        told: Callable[[object], None] | None = None,
+    ) -> list[Path]:
         exporter = exporters.get(target.runtime)
         shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
-        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes))
+        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes, told))
+
+    def _tell(self, undone: object) -> None:
+        """Keep what a graph pass did not do, for the bundle, and show it meanwhile."""
+        if str(undone) not in self.notes:
+            self.notes.append(str(undone))
+            self._progress.update(str(undone))
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
         """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from edgekit.exporters.attention import simplify_attention
-from edgekit.exporters.fold_batch_norm import fold_batch_norm
-from edgekit.exporters.fold_constants import fold_constants
-from edgekit.exporters.recurrent import simplify_recurrent
-from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
+from edgekit.exporters.passes.activations import fuse_activations
+from edgekit.exporters.passes.attention import simplify_attention
+from edgekit.exporters.passes.base import Rewrite, Undone, apply, prove, warn_of_undone
+from edgekit.exporters.passes.fold_batch_norm import fold_batch_norm
+from edgekit.exporters.passes.fold_constants import fold_constants
+from edgekit.exporters.passes.layer_norm import fuse_layer_norm
+from edgekit.exporters.passes.proof import UnprovableError
+from edgekit.exporters.passes.recurrent import simplify_recurrent
+from edgekit.exporters.passes.reshapes import simplify_reshapes
+from edgekit.exporters.passes.static_shapes import plain_pooling, static_reshapes
+from edgekit.exporters.passes.transposes import simplify_transposes
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, ModelReferenceError
@@ -21,14 +28,56 @@ __all__ = ["load_onnx", "prepare_onnx"]
 #: The first operator set whose DequantizeLinear has a per-channel axis.
 _OLDEST_OPSET = 13
 
+#: Equal constants of at most so many numbers (axes, shapes, scalars) become one.
+_SMALL = 8
 
-def prepare_onnx(source: Path, target: Path) -> Path:
-    """Copy an ONNX file with functions inlined, constants lifted, types inferred, BN folded,
-    and the detours of exported attention and recurrent layers removed.
+
+#: The one way in which passes find things said.
+_FORM: tuple[ir.passes.PassBase, ...] = (
+    common.InlinePass(),
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    common.RemoveInitializersFromInputsPass(),
+    common.IdentityEliminationPass(),
+    common.NameFixPass(),
+)
+
+_DEAD_CODE = common.RemoveUnusedNodesPass()
+
+#: In the order in which one makes work for the next.
+_PASSES: tuple[ir.passes.PassBase, ...] = (
+    Rewrite("fold-batch-norm", fold_batch_norm),
+    Rewrite("fold-constants", fold_constants),
+    _DEAD_CODE,
+    common.ShapeInferencePass(),
+    Rewrite("simplify-attention", simplify_attention),
+    _DEAD_CODE,  # what the first round left unread hides the scale
+    Rewrite("simplify-attention", simplify_attention),
+    Rewrite("simplify-recurrent", simplify_recurrent),
+    Rewrite("static-reshapes", static_reshapes),
+    Rewrite("plain-pooling", plain_pooling),
+    _DEAD_CODE,
+    common.DeduplicateInitializersPass(size_limit=_SMALL),
+    common.CommonSubexpressionEliminationPass(),
+    Rewrite("fuse-layer-norm", fuse_layer_norm),
+    Rewrite("fuse-activations", fuse_activations),
+    Rewrite("simplify-transposes", simplify_transposes),
+    Rewrite("simplify-reshapes", simplify_reshapes),
+    _DEAD_CODE,
+)
+
+
+def prepare_onnx(
+    source: Path, target: Path, *, told: Callable[[Undone], None] = warn_of_undone
+) -> Path:
+    """Copy an ONNX file with functions inlined and constants lifted, after all graph passes.
+
+    The passes are proven together: the graph is run before and after on random inputs. One that
+    changes a result beyond rounding is undone.
 
     Args:
         source: an ONNX file; weights in external files are found beside it.
         target: the file to write.
+        told: called for each pass that was undone; a Python warning if it is not given.
 
     Returns:
         ``target``.
@@ -38,24 +87,13 @@ def prepare_onnx(source: Path, target: Path) -> Path:
         ExportError: it is not a valid ONNX graph.
     """
     model = load_onnx(source)
-    for step in (
-        common.InlinePass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveInitializersFromInputsPass(),
-        common.IdentityEliminationPass(),
-        common.NameFixPass(),
-    ):
-        step(model)
-    fold_batch_norm(model.graph)
-    fold_constants(model.graph)
-    common.RemoveUnusedNodesPass()(model)
-    common.ShapeInferencePass()(model)
-    simplify_attention(model.graph)
-    common.RemoveUnusedNodesPass()(model)  # what the first round left unread hides the scale
-    for simplify in (simplify_attention, simplify_recurrent, static_reshapes, plain_pooling):
-        simplify(model.graph)
-    common.RemoveUnusedNodesPass()(model)
-    ir.save(model, target)
+    try:
+        prepared, undone = prove(model, (*_FORM, *_PASSES))
+    except UnprovableError as error:
+        prepared, undone = apply(model, _FORM), (Undone("", str(error)),)
+    for one in undone:
+        told(one)
+    ir.save(prepared, target)
     return target
 
 

@@ -129,8 +129,8 @@ def test_an_export_that_changes_the_model_is_refused_and_nothing_is_written(
 ) -> None:
     real = build.prepare_onnx
 
-    def sabotage(source: Path, target: Path) -> Path:
-        real(source, target)
+    def sabotage(source: Path, target: Path, **options: object) -> Path:
+        real(source, target, **options)
         model = onnx.load(target)
         weight = model.graph.initializer[0]
         weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
@@ -243,8 +243,8 @@ def test_an_export_of_the_original_is_gated_whatever_the_passes_did(
 ) -> None:
     real = build.prepare_onnx
 
-    def sabotage(source: Path, target: Path) -> Path:
-        real(source, target)
+    def sabotage(source: Path, target: Path, **options: object) -> Path:
+        real(source, target, **options)
         if target.name == "model.onnx":
             model = onnx.load(target)
             weight = max(model.graph.initializer, key=lambda one: int(np.prod(one.dims)))
