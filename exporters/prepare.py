@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from edgekit.exporters.opset import OLDEST, raise_opset
 from edgekit.exporters.passes.activations import fuse_activations
 from edgekit.exporters.passes.attention import simplify_attention
 from edgekit.exporters.passes.base import Rewrite, Undone, apply, prove, warn_of_undone
@@ -24,9 +25,6 @@ from edgekit.errors import ExportError, ModelReferenceError
 from edgekit.external_data import check_external_data
 
 __all__ = ["load_onnx", "prepare_onnx"]
-
-#: The first operator set whose DequantizeLinear has a per-channel axis.
-_OLDEST_OPSET = 13
 
 #: Equal constants of at most so many numbers (axes, shapes, scalars) become one.
 _SMALL = 8
@@ -67,7 +65,11 @@ _PASSES: tuple[ir.passes.PassBase, ...] = (
 
 
 def prepare_onnx(
-    source: Path, target: Path, *, told: Callable[[Undone], None] = warn_of_undone
+    source: Path,
+    target: Path,
+    *,
+    told: Callable[[Undone], None] = warn_of_undone,
+    opset: int = OLDEST,
 ) -> Path:
     """Copy an ONNX file with functions inlined and constants lifted, after all graph passes.
 
@@ -78,15 +80,17 @@ def prepare_onnx(
         source: an ONNX file; weights in external files are found beside it.
         target: the file to write.
         told: called for each pass that was undone; a Python warning if it is not given.
+        opset: an older graph is brought to this operator set first.
 
     Returns:
         ``target``.
 
     Raises:
         ModelReferenceError: ``source`` is missing or is not an ONNX file.
-        ExportError: it is not a valid ONNX graph.
+        ExportError: it is not a valid ONNX graph, or cannot be brought to that operator set.
     """
     model = load_onnx(source)
+    raise_opset(model, opset)
     try:
         prepared, undone = prove(model, (*_FORM, *_PASSES))
     except UnprovableError as error:
@@ -124,6 +128,6 @@ def load_onnx(source: Path) -> ir.Model:
             "is not an ONNX file", where=str(source), fix="Give a file written by an ONNX exporter"
         ) from error
     versions = {entry.domain: entry.version for entry in proto.opset_import}
-    if versions.get("", versions.get("ai.onnx", _OLDEST_OPSET)) < _OLDEST_OPSET:
-        proto = onnx.version_converter.convert_version(proto, _OLDEST_OPSET)
+    if versions.get("", versions.get("ai.onnx", OLDEST)) < OLDEST:
+        proto = onnx.version_converter.convert_version(proto, OLDEST)
     return ir.from_proto(proto)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
+from edgekit.exporters import prepare
+from edgekit.exporters.passes.base import Rewrite
 from onnx import numpy_helper
 from torch import nn
 
@@ -301,3 +304,23 @@ def test_targets_are_checked() -> None:
     with pytest.raises(ExportError, match="unknown GPU target"):
         parse_targets([], "rtx4090")
     assert [t.runtime for t in parse_targets(["openvino"], None)] == ["openvino"]
+
+
+def test_a_graph_pass_that_changes_a_result_is_undone_and_noted(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(graph: ir.Graph) -> int:
+        weights = (v for v in graph.initializers.values() if v.shape and len(v.shape) == 4)
+        for value in weights:
+            array = value.const_value.numpy()
+            value.const_value = ir.tensor(-array, name=value.name)
+        return 1
+
+    passes = (Rewrite("spoil", spoil), *prepare._PASSES)
+    monkeypatch.setattr(prepare, "_PASSES", passes)
+    fp32 = load_recipe("fp32")
+    manifest = _make(workload, tmp_path / "m.edge", recipe=fp32, timing=None).manifest
+    assert all(record.passed for record in manifest.verification)
+    (note,) = (note for note in manifest.notes if "Graph pass" in note)
+    assert note.startswith("Graph pass spoil was undone: from node ")
+    assert "output 'logits' differs by" in note
