@@ -14,7 +14,7 @@ __all__ = ["random_inputs"]
 #: Sizes to try: of a dimension that comes first in an input, of any other, and how much larger the
 #: next name's is. A network that halves its input five times wants the large ones, a model with few
 #: positions the small ones, and some have two names for what must have one size.
-_SIZES = ((2, 6, 1), (3, 11, 2), (2, 64, 32), (3, 96, 32), (2, 6, 0), (3, 64, 0), (1, 1, 0))
+_SIZES = ((2, 6, 1), (1, 11, 2), (2, 64, 32), (3, 96, 32), (2, 6, 0), (3, 64, 0), (1, 1, 0))
 
 #: Operators whose integers are those that they get.
 _MOVES = frozenset(

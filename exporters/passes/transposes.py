@@ -6,10 +6,10 @@ import numpy as np
 import onnx_ir as ir
 from edgekit.exporters.graph import (
     add_constant,
-    bypass,
     permutation,
     producer,
     remove_unread,
+    same_dims,
     stored,
 )
 
@@ -29,9 +29,9 @@ _ELEMENTWISE = frozenset(
 def simplify_transposes(graph: ir.Graph) -> int:
     """Drop transposes that change nothing, join consecutive ones, and move them to meet.
 
-    A transpose moves behind an elementwise operator when another one waits there, or when all
-    inputs of the operator are transposed alike. Models converted from channels-last frameworks
-    have such pairs around every activation.
+    Transposes move behind elementwise operators whose inputs are all transposed alike, towards the
+    next one that may undo them. Models converted from channels-last frameworks have such pairs
+    around every activation and residual sum.
 
     Returns:
         How many places were changed.
@@ -52,8 +52,12 @@ def _drop_identity(graph: ir.Graph, node: ir.Node) -> bool:
     order, source = _order(node), node.inputs[0] if node.inputs else None
     if order is None or source is None or order != tuple(range(len(order))):
         return False
-    if not bypass(node.outputs[0], source):
-        return False
+    result = node.outputs[0]
+    if result.is_graph_output():
+        if source.producer() is None or source.is_graph_output():
+            return False  # a tensor has one name only
+        source.name, result.name = result.name, source.name
+    ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
     graph.remove(node, safe=True)
     return True
 
@@ -68,6 +72,7 @@ def _join(graph: ir.Graph, node: ir.Node) -> bool:
     node.replace_input_with(0, before.inputs[0])
     node.attributes["perm"] = ir.AttrInt64s("perm", [first[axis] for axis in second])
     remove_unread(graph, before)
+    _drop_identity(graph, node)
     return True
 
 
@@ -82,8 +87,10 @@ def _move_down(graph: ir.Graph, node: ir.Node) -> bool:
         return False
     freed = [one for one in before if one is not None and _only_for(one, node)]
     constants = _permuted_constants(node, order)
-    if constants is None or not (len(freed) > 1 or (freed and _meets(node.outputs[0]))):
+    if constants is None or not freed:
         return False
+    if len(freed) == 1 and not same_dims(freed[0].outputs[0].shape, node.outputs[0].shape):
+        return False  # it would move more numbers than before
     for position, value in enumerate(node.inputs):
         if position in constants:
             name = f"{node.inputs[position].name}_moved"  # type: ignore[union-attr]
@@ -122,21 +129,6 @@ def _permuted_constants(node: ir.Node, order: tuple[int, ...]) -> dict[int, np.n
         if array.size > 1:
             changed[position] = np.ascontiguousarray(full.transpose(np.argsort(order)))
     return changed
-
-
-def _meets(value: ir.Value) -> bool:
-    """Whether every way onwards leads through elementwise operators to another transpose."""
-    if value.is_graph_output() or not value.uses():
-        return False
-    for user in value.consumers():
-        if user.op_type == "Transpose" and not user.domain:
-            continue
-        alone = all(v is None or v is value or stored(v) is not None for v in user.inputs)
-        if user.op_type not in _ELEMENTWISE or user.domain or not alone:
-            return False
-        if not _meets(user.outputs[0]):
-            return False
-    return True
 
 
 def _transpose_result(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> None:

@@ -62,6 +62,28 @@ def test_channels_last_around_activations_vanishes(constant: tuple[int, ...]) ->
     assert _simplified(model, (5, 4, 2, 3)) == ["Mul", "Clip", "Neg"]
 
 
+def test_channels_last_around_residual_sums_vanishes() -> None:
+    nodes = [
+        node("Transpose", ["x"], ["a"], perm=[0, 2, 3, 1]),
+        node("Transpose", ["a"], ["b"], perm=[0, 3, 1, 2]),
+        node("MaxPool", ["b"], ["c"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("Transpose", ["c"], ["d"], perm=[0, 2, 3, 1]),
+        node("Add", ["d", "bias"], ["e"]),
+        node("Relu", ["e"], ["f"]),
+        node("Add", ["f", "a"], ["g"]),
+        node("Transpose", ["g"], ["y"], perm=[0, 3, 1, 2]),
+    ]
+    model = model_of(nodes, {"bias": random(0, 4)}, {"x": ["n", 4, 5, 6]})
+    assert _simplified(model, (2, 4, 5, 6)) == ["MaxPool", "Add", "Relu", "Add"]
+    assert model.graph.outputs[0].name == "y"
+
+
+def test_a_transpose_does_not_move_behind_what_makes_its_tensor_larger() -> None:
+    nodes = [node("Transpose", ["x"], ["a"], perm=[1, 0]), node("Add", ["a", "wide"], ["y"])]
+    model = model_of(nodes, {"wide": random(0, 3, 9)}, {"x": [1, 3]})
+    assert _simplified(model, (1, 3)) == ["Transpose", "Add"]
+
+
 def test_a_sum_of_transposed_tensors_is_transposed_once() -> None:
     nodes = [
         node("Transpose", ["p"], ["a"], perm=[0, 2, 1]),
@@ -80,7 +102,7 @@ def test_a_sum_of_transposed_tensors_is_transposed_once() -> None:
         [node("Transpose", ["x"], ["a"], perm=[1, 0, 2]), node("Add", ["a", "x"], ["y"])],
         [node("Transpose", ["x"], ["y"], perm=[0, 1, 2])],
     ],
-    ids=["not elementwise", "nothing to meet", "another operand", "an output"],
+    ids=["not elementwise", "nothing undoes it", "another operand", "an output"],
 )
 def test_a_transpose_that_is_needed_stays(nodes: list) -> None:
     model = model_of(nodes, {}, {"x": [3, 3, 3]})
