@@ -202,7 +202,7 @@ class Builder:
         Its speed is that of the real one; its values are not to be trusted.
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
-        prepare_onnx(self._export_torch(workload, folder), source, told=self._tell)
+        prepare_onnx(self._export_torch(workload, folder), source, told=None)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
         )
@@ -317,7 +317,7 @@ class Builder:
         target: Target,
         onnx: Path,
         stem: Path,
-        told: Callable[[object], None] | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> list[Path]:
         exporter = exporters.get(target.runtime)
         shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
@@ -339,11 +339,11 @@ class Builder:
                     fix=f"Give {self._opset} or more, or leave it out",
                 )
 
-    def _tell(self, undone: object) -> None:
-        """Keep what a graph pass did not do, for the bundle, and show it meanwhile."""
-        if str(undone) not in self.notes:
-            self.notes.append(str(undone))
-            self._progress.update(str(undone))
+    def _tell(self, note: str) -> None:
+        """Keep for the bundle which graph pass was undone, and show it meanwhile."""
+        if note not in self.notes:
+            self.notes.append(note)
+            self._progress.update(note)
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
         """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.passes.attention import fuse_attention
-from edgekit.exporters.passes.base import Rewrite, Undone, apply, prove
+from edgekit.exporters.passes.base import Rewrite, rewrite
 from edgekit.exporters.passes.onnxruntime_fusions import fuse_integer_products, keep_norms_apart
-from edgekit.exporters.passes.proof import UnprovableError
 from onnx_ir.passes import common
 
 __all__ = ["OnnxFileExporter"]
-
 
 _PASSES: tuple[ir.passes.PassBase, ...] = (
     Rewrite("fuse-attention", fuse_attention),
@@ -33,17 +30,5 @@ class OnnxFileExporter:
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
         path = stem.with_suffix(".onnx")
-        model = ir.load(onnx_path)
-        fused = apply(model, _PASSES) if options.told is None else _proven(model, options.told)
-        ir.save(fused, path)
+        ir.save(rewrite(ir.load(onnx_path), _PASSES, options.told), path)
         return [path]
-
-
-def _proven(model: ir.Model, told: Callable[[str], None]) -> ir.Model:
-    try:
-        model, undone = prove(model, _PASSES)
-    except UnprovableError as error:
-        undone = (Undone("", str(error)),)
-    for one in undone:
-        told(str(one))
-    return model

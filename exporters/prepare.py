@@ -10,11 +10,10 @@ import onnx_ir as ir
 from edgekit.exporters.opset import OLDEST, raise_opset
 from edgekit.exporters.passes.activations import fuse_activations
 from edgekit.exporters.passes.attention import simplify_attention
-from edgekit.exporters.passes.base import Rewrite, Undone, apply, prove, warn_of_undone
+from edgekit.exporters.passes.base import Rewrite, rewrite, warn_of_undone
 from edgekit.exporters.passes.fold_batch_norm import fold_batch_norm
 from edgekit.exporters.passes.fold_constants import fold_constants
 from edgekit.exporters.passes.layer_norm import fuse_layer_norm
-from edgekit.exporters.passes.proof import UnprovableError
 from edgekit.exporters.passes.recurrent import simplify_recurrent
 from edgekit.exporters.passes.reshapes import simplify_reshapes
 from edgekit.exporters.passes.static_shapes import plain_pooling, static_reshapes
@@ -28,7 +27,6 @@ __all__ = ["load_onnx", "prepare_onnx"]
 
 #: Equal constants of at most so many numbers (axes, shapes, scalars) become one.
 _SMALL = 8
-
 
 #: The one way in which passes find things said.
 _FORM: tuple[ir.passes.PassBase, ...] = (
@@ -68,7 +66,7 @@ def prepare_onnx(
     source: Path,
     target: Path,
     *,
-    told: Callable[[Undone], None] = warn_of_undone,
+    told: Callable[[str], None] | None = warn_of_undone,
     opset: int = OLDEST,
 ) -> Path:
     """Copy an ONNX file with functions inlined and constants lifted, after all graph passes.
@@ -79,7 +77,8 @@ def prepare_onnx(
     Args:
         source: an ONNX file; weights in external files are found beside it.
         target: the file to write.
-        told: called for each pass that was undone; a Python warning if it is not given.
+        told: called with what was undone, which is a Python warning if it is not given; None for a
+            graph that is only timed, and not proven.
         opset: an older graph is brought to this operator set first.
 
     Returns:
@@ -91,12 +90,7 @@ def prepare_onnx(
     """
     model = load_onnx(source)
     raise_opset(model, opset)
-    try:
-        prepared, undone = prove(model, (*_FORM, *_PASSES))
-    except UnprovableError as error:
-        prepared, undone = apply(model, _FORM), (Undone("", str(error)),)
-    for one in undone:
-        told(one)
+    prepared = rewrite(model, _PASSES, told, _FORM)
     ir.save(prepared, target)
     return target
 

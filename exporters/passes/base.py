@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from edgekit.exporters.passes.proof import Proof
+from edgekit.exporters.passes.proof import Proof, UnprovableError
 
-__all__ = ["PassUndoneWarning", "Rewrite", "Undone", "apply", "prove", "warn_of_undone"]
+__all__ = ["PassUndoneWarning", "Rewrite", "Undone", "apply", "prove", "rewrite", "warn_of_undone"]
 
 
 class Rewrite(ir.passes.InPlacePass):
@@ -54,9 +54,9 @@ class PassUndoneWarning(UserWarning):
     """A graph pass did not keep a result; the graph is right without it."""
 
 
-def warn_of_undone(undone: Undone) -> None:
+def warn_of_undone(what: str) -> None:
     """Tell as a Python warning, where nobody else is there to be told."""
-    warnings.warn(str(undone), PassUndoneWarning, stacklevel=3)
+    warnings.warn(what, PassUndoneWarning, stacklevel=3)
 
 
 def apply(model: ir.Model, passes: Sequence[ir.passes.PassBase]) -> ir.Model:
@@ -64,6 +64,34 @@ def apply(model: ir.Model, passes: Sequence[ir.passes.PassBase]) -> ir.Model:
     changed = model.clone()
     for step in passes:
         changed = step(changed).model
+    return changed
+
+
+def rewrite(
+    model: ir.Model,
+    passes: Sequence[ir.passes.PassBase],
+    told: Callable[[str], None] | None,
+    form: Sequence[ir.passes.PassBase] = (),
+) -> ir.Model:
+    """A copy of the model after passes that proved themselves.
+
+    Args:
+        model: left as it is.
+        passes: in order.
+        told: hears of what was undone, and of a graph that cannot be run, so that all passes are
+            left out. None where the graph is only timed: nothing is proven then.
+        form: passes before the others that only say the same in one way; they are made even where
+            nothing can be proven.
+    """
+    steps = (*form, *passes)
+    if told is None:
+        return apply(model, steps)
+    try:
+        changed, undone = prove(model, steps)
+    except UnprovableError as error:
+        changed, undone = apply(model, form), (Undone("", str(error)),)
+    for one in undone:
+        told(str(one))
     return changed
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from edgekit.exporters.passes.base import Rewrite, Undone, prove
+from edgekit.exporters.passes.base import Rewrite, Undone, prove, rewrite
 from edgekit.exporters.passes.fold_batch_norm import fold_batch_norm
 from edgekit.exporters.passes.proof import UnprovableError
 from onnx_ir.passes import common
@@ -120,3 +120,27 @@ def test_random_results_cannot_be_proven() -> None:
 
 def test_what_is_left_out_is_said_in_one_line() -> None:
     assert str(Undone("", "no kernel")) == "Graph passes were left out: no kernel."
+
+
+def test_where_nothing_can_be_proven_only_the_form_changes_and_that_is_told() -> None:
+    nodes = [
+        node("RandomNormalLike", ["x"], ["r"], name="dice"),
+        node("Identity", ["r"], ["i"]),
+        node("Relu", ["i"], ["y"]),
+    ]
+    model = model_of(nodes, {}, {"x": ["n", 2]})
+
+    def spoil(graph: ir.Graph) -> int:
+        graph.node(0).op_type = "Relu"
+        return 1
+
+    told: list[str] = []
+    form = (common.IdentityEliminationPass(),)
+    changed = rewrite(model, [Rewrite("spoil", spoil)], told.append, form)
+    assert _operators(changed) == ["RandomNormalLike", "Relu"]
+    assert told == ["Graph passes were left out: node 'dice' draws random numbers."]
+
+
+def test_what_is_only_timed_is_not_proven() -> None:
+    changed = rewrite(_network(), [_scaled("first.w", 2.0), _FOLD], None)
+    assert _operators(changed) == ["Conv", "Conv"]
