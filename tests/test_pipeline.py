@@ -45,6 +45,7 @@ def test_a_judged_workload_gives_a_complete_record(judged: Workload, tmp_path: P
     manifest = _make(judged, tmp_path / "m.edge").manifest
     ids = ARTIFACTS
     assert {artifact.id for artifact in manifest.artifacts} == ids
+    assert not [note for note in manifest.notes if note.startswith("Graph pass")]
     assert {record.artifact for record in manifest.verification} == ids
     assert {samples.artifact for samples in manifest.latency} == ids
     assert manifest.accuracy is not None

@@ -60,7 +60,8 @@ class Proof:
     """
 
     def __init__(self, model: ir.Model) -> None:
-        nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+        bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+        nodes = [node for body in bodies for node in ir.traversal.RecursiveGraphIterator(body)]
         chance = [node for node in nodes if node.op_type in _CHANCE]
         if chance:
             raise UnprovableError(f"node {chance[0].name!r} draws random numbers")

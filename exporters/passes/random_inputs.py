@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -37,13 +37,14 @@ def random_inputs(graph: ir.Graph) -> Iterator[dict[str, Array]]:
     Raises:
         ValueError: an input is not a numeric tensor of known rank.
     """
-    tables = {str(value.name): _table(value) for value in graph.inputs}
-    dynamic = any(not isinstance(dim, int) for value in graph.inputs for dim in _shape(value))
+    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+    tables = {str(value.name): _table(value) for value in inputs}
+    dynamic = any(not isinstance(dim, int) for value in inputs for dim in _shape(value))
     ranges = [tables, dict.fromkeys(tables, _MASK)]
     for limits in ranges if tables != ranges[1] else ranges[:1]:
         for seed, (first, other, step) in enumerate(_SIZES if dynamic else _SIZES[:1]):
             generator = np.random.default_rng(seed)
-            names = _named(graph, first, other, step)
+            names = _named(inputs, first, other, step)
             yield {
                 str(value.name): _random(
                     generator,
@@ -51,7 +52,7 @@ def random_inputs(graph: ir.Graph) -> Iterator[dict[str, Array]]:
                     [_size(dim, names, other if axis else first) for axis, dim in enumerate(dims)],
                     limits[str(value.name)],
                 )
-                for value in graph.inputs
+                for value in inputs
                 for dims in [_shape(value)]
             }
 
@@ -62,10 +63,10 @@ def _shape(value: ir.Value) -> ir.Shape:
     return value.shape
 
 
-def _named(graph: ir.Graph, first: int, other: int, step: int) -> dict[str, int]:
+def _named(inputs: Iterable[ir.Value], first: int, other: int, step: int) -> dict[str, int]:
     """A size for each name: ``first`` where it is the first dimension of any input."""
     axes: dict[str, list[int]] = {}
-    for value in graph.inputs:
+    for value in inputs:
         for axis, dim in enumerate(_shape(value)):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
                 axes.setdefault(dim.value, []).append(axis)

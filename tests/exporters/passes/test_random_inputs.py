@@ -7,6 +7,7 @@ import pytest
 from edgekit.exporters.passes.proof import Proof, UnprovableError
 from edgekit.exporters.passes.random_inputs import random_inputs
 from onnx import TensorProto, helper
+from onnx_ir.passes import common
 
 from tests.compress.graphs import node, random
 
@@ -88,3 +89,14 @@ def test_what_no_random_inputs_fit_is_said() -> None:
     small = _model(nodes, {"x": (TensorProto.FLOAT, ["n", 1, "w"])})
     with pytest.raises(UnprovableError, match="does not run on random inputs"):
         Proof(small)
+
+
+def test_a_weight_that_is_listed_among_the_inputs_keeps_its_value() -> None:
+    """As in files of before 2019."""
+    nodes = [node("MatMul", ["x", "w"], ["y"])]
+    kind = TensorProto.FLOAT
+    model = _model(nodes, {"x": (kind, ["n", 4]), "w": (kind, [4, 2])}, {"w": random(0, 4, 2)})
+    assert list(next(random_inputs(model.graph))) == ["x"]
+    removed = model.clone()
+    common.RemoveInitializersFromInputsPass()(removed)
+    assert Proof(model).error(removed) is None
