@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,15 +15,16 @@ from edgekit.compress.base import GraphPass, Learned
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
-from edgekit.errors import ExportError, RuntimeUnavailableError
+from edgekit.errors import ExportError
 from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.exporters.opset import opset_of, raise_opset
 from edgekit.exporters.prepare import prepare_onnx
-from edgekit.exporters.tensorrt_engine import check_gpu
 from edgekit.manifest import Artifact, PassRecord
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
 from edgekit.reference import divisible
 from edgekit.spec import BATCH, TensorSpec
+from edgekit.targets import Target, parse_targets
 from edgekit.workload import Workload
 
 __all__ = [
@@ -48,14 +49,6 @@ _DRAFT_SAMPLES = 16
 
 #: The largest batch that a TensorRT engine accepts; other dynamic dimensions scale likewise.
 _LARGEST_DIM = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A runtime to build for, and the GPU generation for an engine that is tied to one."""
-
-    runtime: str
-    gpu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,35 +107,6 @@ class _Source:
     model: str = ORIGINAL
 
 
-def parse_targets(names: Sequence[str], gpu: str | None) -> tuple[Target, ...]:
-    """The targets that ``--runtime`` and ``--gpu`` ask for.
-
-    Args:
-        names: runtimes; empty for ONNX Runtime and OpenVINO.
-        gpu: compute capability such as ``sm89``; asks for a TensorRT-RTX engine, too.
-
-    Raises:
-        RuntimeUnavailableError: a runtime is unknown, or TensorRT-RTX was named without a GPU.
-        ExportError: the GPU is unknown.
-    """
-    wanted = list(names) or ["onnxruntime", "openvino"]
-    if gpu is not None and not any(exporters.get(name).needs_gpu_target for name in wanted):
-        wanted.append("tensorrt-rtx")
-    return tuple(_target(name, gpu) for name in dict.fromkeys(wanted))
-
-
-def _target(name: str, gpu: str | None) -> Target:
-    if not exporters.get(name).needs_gpu_target:
-        return Target(name)
-    if gpu is None:
-        raise RuntimeUnavailableError(
-            "an engine is built for one GPU generation",
-            where=f"runtime {name}",
-            fix="Name it with --gpu, for example --gpu sm89",
-        )
-    return Target(name, check_gpu(gpu))
-
-
 class Builder:
     """Builds artifacts into a bundle's folder.
 
@@ -158,6 +122,7 @@ class Builder:
     Attributes:
         model: the uncompressed ONNX file, once :meth:`export` has run.
         profiled: the targets that can be compressed for.
+        notes: which graph passes were undone, and why.
     """
 
     def __init__(
@@ -177,9 +142,11 @@ class Builder:
         self._folder = folder
         self._work = work
         self._progress = progress
-        self._opset = exporters.opset_for(target.runtime for target in targets)
+        newest = exporters.opset_for(target.runtime for target in targets)
+        self._opset = min(target.opset or newest for target in targets)
         self._machine = machine
         self.model = folder / "model.onnx"
+        self.notes: list[str] = []
         label = "" if model == ORIGINAL else model
         self._source = _Source(self.model, label, model=model)
 
@@ -193,9 +160,10 @@ class Builder:
         source = self._workload.model
         if not isinstance(source, Path):
             source = self._export_torch(self._workload)
-        prepare_onnx(source, self.model)
+        prepare_onnx(source, self.model, told=self._tell, opset=self._least_opset())
         graph = ir.load(self.model)
-        self._opset = graph.opset_imports[""]
+        self._opset = opset_of(graph.opset_imports)
+        self._check_opset()
         return _specs(graph.graph.inputs), _specs(graph.graph.outputs)
 
     def originals(self) -> list[Built]:
@@ -208,7 +176,7 @@ class Builder:
         if not changed.anything:
             return
         path = self._work / "changed.onnx"
-        prepare_onnx(self._export_torch(changed.workload), path)
+        prepare_onnx(self._export_torch(changed.workload), path, told=self._tell)
         self._source = _Source(path, changed.label, changed.learned, CHANGED)
 
     def compressor(self, recipe: Recipe) -> Compressor:
@@ -234,7 +202,7 @@ class Builder:
         Its speed is that of the real one; its values are not to be trusted.
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
-        prepare_onnx(self._export_torch(workload, folder), source)
+        prepare_onnx(self._export_torch(workload, folder), source, told=None)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
         )
@@ -328,7 +296,7 @@ class Builder:
             format=exporters.get(target.runtime).format,
             files=tuple(hash_file(self._folder, file) for file in files),
             target=target.gpu,
-            opset=self._opset,
+            opset=max(opset_of(ir.load(onnx).opset_imports), target.opset or 0),
             reference=_CHANGED_REFERENCE if self._source.model == CHANGED else None,
         )
         return Built(artifact, onnx, files[0], self._source.model)
@@ -336,17 +304,46 @@ class Builder:
     def _write(self, target: Target, precision: str, onnx: Path) -> list[Path]:
         """The files of the target's form of ``onnx``, inside the bundle."""
         exporter = exporters.get(target.runtime)
-        if exporter.format == "onnx" and onnx == self.model:
+        same = target.opset in {None, self._opset}
+        if exporter.format == "onnx" and onnx == self.model and same:
             return [onnx]
         suffix = f"-{target.gpu}" if target.gpu else ""
         stem = self._folder / target.runtime / f"{precision}{suffix}"
         stem.parent.mkdir(exist_ok=True)
-        return self._export(target, onnx, stem)
+        return self._export(target, onnx, stem, self._tell)
 
-    def _export(self, target: Target, onnx: Path, stem: Path) -> list[Path]:
+    def _export(
+        self,
+        target: Target,
+        onnx: Path,
+        stem: Path,
+        told: Callable[[str], None] | None = None,
+    ) -> list[Path]:
         exporter = exporters.get(target.runtime)
         shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
-        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes))
+        onnx = _raised(onnx, target.opset, self._work)
+        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes, told))
+
+    def _least_opset(self) -> int:
+        """What a given ONNX file is brought to, where every target asks for as much."""
+        return min(target.opset or 0 for target in self._targets)
+
+    def _check_opset(self) -> None:
+        """See that no target asked for an older operator set than the model is written in."""
+        for target in self._targets:
+            if target.opset is not None and target.opset < self._opset:
+                raise ExportError(
+                    f"the model is written in operator set {self._opset}, which cannot be taken "
+                    f"back to {target.opset}",
+                    where=f"--opset {target.opset}",
+                    fix=f"Give {self._opset} or more, or leave it out",
+                )
+
+    def _tell(self, note: str) -> None:
+        """Keep for the bundle which graph pass was undone, and show it meanwhile."""
+        if note not in self.notes:
+            self.notes.append(note)
+            self._progress.update(note)
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
         """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""
@@ -365,6 +362,19 @@ class Builder:
             for spec in specs
             if spec.dynamic
         }
+
+
+def _raised(onnx: Path, opset: int | None, work: Path) -> Path:
+    """The graph in that operator set, in ``work`` where it was not as new."""
+    if opset is None:
+        return onnx
+    model = ir.load(onnx)
+    if opset_of(model.opset_imports) >= opset:
+        return onnx
+    raise_opset(model, opset)
+    path = work / f"{onnx.stem}-opset{opset}.onnx"
+    ir.save(model, path)
+    return path
 
 
 def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:

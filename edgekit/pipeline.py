@@ -104,7 +104,7 @@ def make_bundle(
                 "accuracy": accuracy,
                 "latency": tuple(samples),
                 "decisions": _decide(built, verification, accuracy, samples, recipe),
-                "notes": (*compressor.notes, *judge.notes),
+                "notes": (*builder.notes, *compressor.notes, *judge.notes),
             }
         )
         progress.stage("Write the bundle")

@@ -6,7 +6,7 @@ group ``edgekit.exporters``, named as the runtime it writes for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -32,10 +32,13 @@ class ExportOptions:
     Attributes:
         gpu: compute capability such as ``sm89``, for engines that are tied to one.
         shapes: for each input with a dynamic dimension, where the target is a GPU.
+        told: hears of each graph pass that was undone because it changed a result; None where the
+            artifact is only timed or tried, and graph passes need not prove themselves again.
     """
 
     gpu: str | None
     shapes: Mapping[str, ShapeRange]
+    told: Callable[[str], None] | None = None
 
 
 class Exporter(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeAlias
 
 import onnx_ir as ir
 
@@ -16,9 +17,18 @@ __all__ = [
     "append",
     "bypass",
     "must",
+    "permutation",
+    "private",
+    "producer",
     "read_instead",
+    "remove_unread",
+    "same_dims",
+    "scalar",
     "stored",
+    "take_place",
 ]
+
+_Dims: TypeAlias = ir.Shape | Sequence[int | ir.SymbolicDim]
 
 #: Key of an ONNX model's metadata that asks an engine to compute its float operators in ``fp16``
 #: or ``bf16``; the exporter of an engine that can passes it on inside the artifact.
@@ -90,3 +100,58 @@ def read_instead(graph: ir.Graph, node: ir.Node, made: ir.Node, label: str) -> b
     new.name, new.type, new.shape = f"{old.name}_{label}", old.type, old.shape
     graph.insert_before(node, made)
     return bypass(old, new)
+
+
+def take_place(graph: ir.Graph, node: ir.Node, made: ir.Node) -> None:
+    """Put ``made`` where ``node`` is, and remove that; the result keeps its name and readers."""
+    old, new = node.outputs[0], made.outputs[0]
+    new.type, new.shape = old.type, old.shape
+    new.name, old.name = old.name, f"{old.name}_replaced"
+    made.metadata_props.update(node.metadata_props)
+    graph.insert_before(node, made)
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+
+
+def producer(value: ir.Value | None, op: str) -> ir.Node | None:
+    """The operator that makes ``value``, when it is that one."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op else None
+
+
+def permutation(node: ir.Node) -> tuple[int, ...]:
+    """The order that a Transpose says; empty when it reverses all axes without saying so."""
+    return tuple(node.attributes.get_ints("perm", ()))
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """A constant of one element that widens nothing it is combined with."""
+    array = stored(value)
+    return float(array.item()) if array is not None and array.shape in {(), (1,)} else None
+
+
+def same_dims(one: _Dims | None, other: _Dims | None) -> bool:
+    """Whether both are known and equal; two unknown dimensions are not."""
+    if one is None or other is None or len(one) != len(other):
+        return False
+    return all(
+        a == b and (isinstance(a, int) or a.value is not None)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def remove_unread(graph: ir.Graph, node: ir.Node) -> None:
+    """Remove an operator when nothing reads its only result."""
+    result = node.outputs[0]
+    if not result.uses() and not result.is_graph_output():
+        graph.remove(node, safe=True)
+
+
+def private(nodes: Collection[ir.Node], result: ir.Value) -> bool:
+    """Whether nothing outside reads what these operators compute, but for ``result``."""
+    return all(
+        value is result
+        or (not value.is_graph_output() and all(user in nodes for user in value.consumers()))
+        for node in nodes
+        for value in node.outputs
+    )

@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx_ir as ir
-from edgekit.exporters.attention import fuse_attention
 from edgekit.exporters.base import ExportOptions, Format
-from edgekit.exporters.onnxruntime_fusions import fuse_integer_products, keep_norms_apart
+from edgekit.exporters.passes.attention import fuse_attention
+from edgekit.exporters.passes.base import Rewrite, rewrite
+from edgekit.exporters.passes.onnxruntime_fusions import fuse_integer_products, keep_norms_apart
 from onnx_ir.passes import common
 
 __all__ = ["OnnxFileExporter"]
+
+_PASSES: tuple[ir.passes.PassBase, ...] = (
+    Rewrite("fuse-attention", fuse_attention),
+    Rewrite("fuse-integer-products", fuse_integer_products),
+    Rewrite("keep-norms-apart", keep_norms_apart),
+    common.RemoveUnusedNodesPass(),
+)
 
 
 class OnnxFileExporter:
@@ -20,11 +28,7 @@ class OnnxFileExporter:
     newest_opset = 21  # ONNX Runtime 1.20
     needs_gpu_target = False
 
-    def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:  # noqa: ARG002
+    def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
         path = stem.with_suffix(".onnx")
-        model = ir.load(onnx_path)
-        for fuse in (fuse_attention, fuse_integer_products, keep_norms_apart):
-            fuse(model)
-        common.RemoveUnusedNodesPass()(model)
-        ir.save(model, path)
+        ir.save(rewrite(ir.load(onnx_path), _PASSES, options.told), path)
         return [path]

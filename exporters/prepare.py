@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from edgekit.exporters.attention import simplify_attention
-from edgekit.exporters.fold_batch_norm import fold_batch_norm
-from edgekit.exporters.fold_constants import fold_constants
-from edgekit.exporters.recurrent import simplify_recurrent
-from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
+from edgekit.exporters.opset import OLDEST, raise_opset
+from edgekit.exporters.passes.activations import fuse_activations
+from edgekit.exporters.passes.attention import simplify_attention
+from edgekit.exporters.passes.base import Rewrite, rewrite, warn_of_undone
+from edgekit.exporters.passes.fold_batch_norm import fold_batch_norm
+from edgekit.exporters.passes.fold_constants import fold_constants
+from edgekit.exporters.passes.layer_norm import fuse_layer_norm
+from edgekit.exporters.passes.recurrent import simplify_recurrent
+from edgekit.exporters.passes.reshapes import simplify_reshapes
+from edgekit.exporters.passes.static_shapes import plain_pooling, static_reshapes
+from edgekit.exporters.passes.transposes import simplify_transposes
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, ModelReferenceError
@@ -18,44 +25,73 @@ from edgekit.external_data import check_external_data
 
 __all__ = ["load_onnx", "prepare_onnx"]
 
-#: The first operator set whose DequantizeLinear has a per-channel axis.
-_OLDEST_OPSET = 13
+#: Equal constants of at most so many numbers (axes, shapes, scalars) become one.
+_SMALL = 8
+
+#: The one way in which passes find things said.
+_FORM: tuple[ir.passes.PassBase, ...] = (
+    common.InlinePass(),
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    common.RemoveInitializersFromInputsPass(),
+    common.IdentityEliminationPass(),
+    common.NameFixPass(),
+)
+
+_DEAD_CODE = common.RemoveUnusedNodesPass()
+
+#: In the order in which one makes work for the next.
+_PASSES: tuple[ir.passes.PassBase, ...] = (
+    Rewrite("fold-batch-norm", fold_batch_norm),
+    Rewrite("fold-constants", fold_constants),
+    _DEAD_CODE,
+    common.ShapeInferencePass(),
+    Rewrite("simplify-attention", simplify_attention),
+    _DEAD_CODE,  # what the first round left unread hides the scale
+    Rewrite("simplify-attention", simplify_attention),
+    Rewrite("simplify-recurrent", simplify_recurrent),
+    Rewrite("static-reshapes", static_reshapes),
+    Rewrite("plain-pooling", plain_pooling),
+    _DEAD_CODE,
+    common.DeduplicateInitializersPass(size_limit=_SMALL),
+    common.CommonSubexpressionEliminationPass(),
+    Rewrite("fuse-layer-norm", fuse_layer_norm),
+    Rewrite("fuse-activations", fuse_activations),
+    Rewrite("simplify-transposes", simplify_transposes),
+    Rewrite("simplify-reshapes", simplify_reshapes),
+    _DEAD_CODE,
+)
 
 
-def prepare_onnx(source: Path, target: Path) -> Path:
-    """Copy an ONNX file with functions inlined, constants lifted, types inferred, BN folded,
-    and the detours of exported attention and recurrent layers removed.
+def prepare_onnx(
+    source: Path,
+    target: Path,
+    *,
+    told: Callable[[str], None] | None = warn_of_undone,
+    opset: int = OLDEST,
+) -> Path:
+    """Copy an ONNX file with functions inlined and constants lifted, after all graph passes.
+
+    The passes are proven together: the graph is run before and after on random inputs. One that
+    changes a result beyond rounding is undone.
 
     Args:
         source: an ONNX file; weights in external files are found beside it.
         target: the file to write.
+        told: called with what was undone, which is a Python warning if it is not given; None for a
+            graph that is only timed, and not proven.
+        opset: an older graph is brought to this operator set first.
 
     Returns:
         ``target``.
 
     Raises:
         ModelReferenceError: ``source`` is missing or is not an ONNX file.
-        ExportError: it is not a valid ONNX graph.
+        ExportError: it is not a valid ONNX graph, or cannot be brought to that operator set.
     """
     model = load_onnx(source)
-    for step in (
-        common.InlinePass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveInitializersFromInputsPass(),
-        common.IdentityEliminationPass(),
-        common.NameFixPass(),
-    ):
-        step(model)
-    fold_batch_norm(model.graph)
-    fold_constants(model.graph)
-    common.RemoveUnusedNodesPass()(model)
-    common.ShapeInferencePass()(model)
-    simplify_attention(model.graph)
-    common.RemoveUnusedNodesPass()(model)  # what the first round left unread hides the scale
-    for simplify in (simplify_attention, simplify_recurrent, static_reshapes, plain_pooling):
-        simplify(model.graph)
-    common.RemoveUnusedNodesPass()(model)
-    ir.save(model, target)
+    raise_opset(model, opset)
+    prepared = rewrite(model, _PASSES, told, _FORM)
+    ir.save(prepared, target)
     return target
 
 
@@ -86,6 +122,6 @@ def load_onnx(source: Path) -> ir.Model:
             "is not an ONNX file", where=str(source), fix="Give a file written by an ONNX exporter"
         ) from error
     versions = {entry.domain: entry.version for entry in proto.opset_import}
-    if versions.get("", versions.get("ai.onnx", _OLDEST_OPSET)) < _OLDEST_OPSET:
-        proto = onnx.version_converter.convert_version(proto, _OLDEST_OPSET)
+    if versions.get("", versions.get("ai.onnx", OLDEST)) < OLDEST:
+        proto = onnx.version_converter.convert_version(proto, OLDEST)
     return ir.from_proto(proto)

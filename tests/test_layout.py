@@ -50,11 +50,13 @@ def test_imports_point_one_way(installed_tree: Path) -> None:
 def test_every_package_is_listed_for_installation() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(config["tool"]["setuptools"]["packages"])
-    found = {
-        "edgekit" if folder == Path("edgekit") else ".".join(folder.parts)
-        for folder in (p.parent.relative_to(ROOT) for p in ROOT.glob("edgekit/**/__init__.py"))
-    } | {f"edgekit.{stage}" for stage in STAGES}
-    assert listed == found
+    folders = [
+        path.parent.relative_to(ROOT)
+        for root in ("edgekit", *STAGES)
+        for path in ROOT.glob(f"{root}/**/__init__.py")
+    ]
+    found = {".".join(folder.parts) for folder in folders}
+    assert listed == {name if name.startswith("edgekit") else f"edgekit.{name}" for name in found}
 
 
 @pytest.mark.parametrize("command", ["serve", "profile", "verify", "report"])

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
+from edgekit.exporters import prepare
+from edgekit.exporters.passes.base import Rewrite
 from onnx import numpy_helper
 from torch import nn
 
@@ -42,6 +45,7 @@ def test_a_judged_workload_gives_a_complete_record(judged: Workload, tmp_path: P
     manifest = _make(judged, tmp_path / "m.edge").manifest
     ids = ARTIFACTS
     assert {artifact.id for artifact in manifest.artifacts} == ids
+    assert not [note for note in manifest.notes if note.startswith("Graph pass")]
     assert {record.artifact for record in manifest.verification} == ids
     assert {samples.artifact for samples in manifest.latency} == ids
     assert manifest.accuracy is not None
@@ -129,8 +133,8 @@ def test_an_export_that_changes_the_model_is_refused_and_nothing_is_written(
 ) -> None:
     real = build.prepare_onnx
 
-    def sabotage(source: Path, target: Path) -> Path:
-        real(source, target)
+    def sabotage(source: Path, target: Path, **options: object) -> Path:
+        real(source, target, **options)
         model = onnx.load(target)
         weight = model.graph.initializer[0]
         weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
@@ -243,8 +247,8 @@ def test_an_export_of_the_original_is_gated_whatever_the_passes_did(
 ) -> None:
     real = build.prepare_onnx
 
-    def sabotage(source: Path, target: Path) -> Path:
-        real(source, target)
+    def sabotage(source: Path, target: Path, **options: object) -> Path:
+        real(source, target, **options)
         if target.name == "model.onnx":
             model = onnx.load(target)
             weight = max(model.graph.initializer, key=lambda one: int(np.prod(one.dims)))
@@ -301,3 +305,23 @@ def test_targets_are_checked() -> None:
     with pytest.raises(ExportError, match="unknown GPU target"):
         parse_targets([], "rtx4090")
     assert [t.runtime for t in parse_targets(["openvino"], None)] == ["openvino"]
+
+
+def test_a_graph_pass_that_changes_a_result_is_undone_and_noted(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(graph: ir.Graph) -> int:
+        weights = (v for v in graph.initializers.values() if v.shape and len(v.shape) == 4)
+        for value in weights:
+            array = value.const_value.numpy()
+            value.const_value = ir.tensor(-array, name=value.name)
+        return 1
+
+    passes = (Rewrite("spoil", spoil), *prepare._PASSES)
+    monkeypatch.setattr(prepare, "_PASSES", passes)
+    fp32 = load_recipe("fp32")
+    manifest = _make(workload, tmp_path / "m.edge", recipe=fp32, timing=None).manifest
+    assert all(record.passed for record in manifest.verification)
+    (note,) = (note for note in manifest.notes if "Graph pass" in note)
+    assert note.startswith("Graph pass spoil was undone: from node ")
+    assert "output 'logits' differs by" in note

@@ -31,11 +31,12 @@ def build_and_show(
     max_drop: float | None = None,
     seconds: float | None = None,
     sizes: Sequence[str] = (),
+    opsets: Sequence[str] = (),
     json: bool = False,
 ) -> Bundle:
     """Build the bundle and print what became of it. ``seconds`` None measures no latency."""
     chosen = _with_max_drop(load_recipe(recipe), max_drop)
-    targets = parse_targets(runtimes, gpu)
+    targets = parse_targets(runtimes, gpu, opsets)
     timing = None
     if seconds is not None:
         timing = Timing(threads=threads, seconds=seconds, sizes=parse_sizes(sizes))

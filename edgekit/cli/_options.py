@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "BundlePath", "Calib", "Gpu", "Json", "Model", "Output", "Runtimes", "Sizes", "Threads",
+    "BundlePath", "Calib", "Gpu", "Json", "Model", "Opset", "Output", "Runtimes", "Sizes",
+    "Threads",
 ]  # fmt: skip
 
 Model = Annotated[
@@ -36,6 +37,16 @@ Runtimes = Annotated[
 Gpu = Annotated[
     str | None,
     typer.Option(help="Build a TensorRT-RTX engine for this GPU generation, such as sm89, too."),
+]
+Opset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--opset",
+        metavar="N|RUNTIME=N",
+        help="ONNX operator set of every artifact, such as 19, or of one runtime's, such as "
+        "openvino=19; repeat for several. model.onnx has the least of them; a runtime with a newer "
+        "one of its own gets it converted [default: the newest that all these runtimes read].",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of every session [default: all cores].")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._options import Calib, Gpu, Json, Model, Output, Runtimes, Sizes, Threads
+from edgekit.cli._options import Calib, Gpu, Json, Model, Opset, Output, Runtimes, Sizes, Threads
 
 __all__ = ["compress"]
 
@@ -19,6 +19,7 @@ def compress(
     output: Output = None,
     runtime: Runtimes = None,
     gpu: Gpu = None,
+    opset: Opset = None,
     calib: Calib = None,
     threads: Threads = None,
     target: Annotated[
@@ -49,6 +50,7 @@ def compress(
         output=output,
         runtimes=runtime or [],
         gpu=gpu,
+        opsets=opset or [],
         calib=calib,
         threads=threads,
         target=target,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.cli._options import Calib, Gpu, Json, Model, Output, Runtimes, Threads
+from edgekit.cli._options import Calib, Gpu, Json, Model, Opset, Output, Runtimes, Threads
 
 __all__ = ["export"]
 
@@ -12,6 +12,7 @@ def export(
     output: Output = None,
     runtime: Runtimes = None,
     gpu: Gpu = None,
+    opset: Opset = None,
     calib: Calib = None,
     threads: Threads = None,
     json: Json = False,
@@ -25,6 +26,7 @@ def export(
         output=output,
         runtimes=runtime or [],
         gpu=gpu,
+        opsets=opset or [],
         calib=calib,
         threads=threads,
         json=json,

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.exporters import onnx_file as onnx_file_exporter
+from edgekit.exporters.passes.base import Rewrite
 from edgekit.exporters.tensorrt_engine import GPU_TARGETS, check_gpu
 from onnx import TensorProto, helper
 
@@ -40,6 +43,22 @@ def test_openvino_ir_computes_what_the_onnx_file_does(onnx_file: Path, tmp_path:
         np.testing.assert_allclose(
             got.run(feeds)["logits"], wanted.run(feeds)["logits"], rtol=1e-3, atol=1e-5
         )
+
+
+def test_a_fusion_that_changes_a_result_is_undone_in_what_is_deployed(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(graph: ir.Graph) -> int:
+        relu = next(node for node in graph if node.op_type == "Relu")
+        relu.op_type = "Sigmoid"
+        return 1
+
+    monkeypatch.setattr(onnx_file_exporter, "_PASSES", (Rewrite("spoil", spoil),))
+    told: list[str] = []
+    options = ExportOptions(None, {}, told.append)
+    (path,) = exporters.get("onnxruntime").export(onnx_file, tmp_path / "m", options)
+    assert "Sigmoid" not in {node.op_type for node in ir.load(path).graph}
+    assert [note.partition(":")[0] for note in told] == ["Graph pass spoil was undone"]
 
 
 def test_int8_ir_stores_int8(built: Path) -> None:

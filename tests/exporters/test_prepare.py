@@ -6,11 +6,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
+from edgekit.exporters import prepare
+from edgekit.exporters.passes.base import PassUndoneWarning, Rewrite
 from edgekit.exporters.prepare import prepare_onnx
 from onnx import TensorProto, helper
 
 from edgekit import runtimes
 from edgekit.errors import ExportError, ModelReferenceError
+from tests.exporters.blocks import assert_same, exported, operators
 
 
 def _save(folder: Path, nodes: list, constants: dict[str, np.ndarray], opset: int = 17) -> Path:
@@ -88,6 +92,61 @@ def test_an_opset_too_old_for_qdq_is_converted(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     target = prepare_onnx(_save(tmp_path, [node], {}, opset=9), tmp_path / "prepared.onnx")
     assert ir.load(target).opset_imports[""] >= 13
+
+
+def test_a_pass_that_is_undone_warns_and_the_file_is_right_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(graph: ir.Graph) -> int:
+        graph.node(0).op_type = "Sigmoid"
+        return 1
+
+    monkeypatch.setattr(prepare, "_PASSES", (Rewrite("spoil", spoil),))
+    source = _save(tmp_path, [helper.make_node("Relu", ["x"], ["y"], name="relu")], {})
+    with pytest.warns(PassUndoneWarning, match="Graph pass spoil was undone: from node 'relu' on"):
+        target = prepare_onnx(source, tmp_path / "prepared.onnx")
+    np.testing.assert_array_equal(_run(target), _run(source))
+
+
+def test_a_result_that_two_operators_compute_alike_is_computed_once(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Relu", ["x"], ["b"]),
+        helper.make_node("Pow", ["a", "two"], ["c"]),
+        helper.make_node("Pow", ["b", "also_two"], ["d"]),
+        helper.make_node("Add", ["c", "d"], ["y"]),
+    ]
+    source = _save(tmp_path, nodes, {"two": np.float32(2), "also_two": np.float32(2)})
+    target = prepare_onnx(source, tmp_path / "prepared.onnx")
+    assert [node.op_type for node in ir.load(target).graph] == ["Relu", "Pow", "Add"]
+    np.testing.assert_array_equal(_run(target), _run(source))
+
+
+class _ByHand(torch.nn.Module):
+    """A pre-norm feed-forward block whose normalization and GELU are written as formulas."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.rand(8) + 0.5)
+        self.bias = torch.nn.Parameter(torch.randn(8))
+        self.up, self.down = torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centered = x - x.mean(-1, keepdim=True)
+        spread = torch.sqrt(centered.pow(2).mean(-1, keepdim=True) + 1e-5)
+        h = self.up(centered / spread * self.scale + self.bias)
+        h = 0.5 * h * (1 + torch.tanh(0.7978845608 * (h + 0.044715 * torch.pow(h, 3))))
+        return x + self.down(h)
+
+
+def test_formulas_as_pytorch_exports_them_become_operators_that_engines_know(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    axes = {0: "batch", 1: "sequence"}
+    source, target = exported(_ByHand(), {"x": torch.randn(2, 3, 8)}, tmp_path, axes)
+    assert sorted(operators(target)) == ["Add", "Gelu", "LayerNormalization", "MatMul"]
+    assert_same(source, target, [{"x": torch.randn(1, 5, 8).numpy()}])
 
 
 def test_missing_foreign_and_invalid_files_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Merge inference-mode BatchNorm into the Conv or Linear before it, in the PyTorch module.
 
 Training on the int8 grid needs the weights that will be quantized, and those are the folded ones.
-``edgekit.exporters.fold_batch_norm`` does the same to an ONNX graph.
+``edgekit.exporters.passes.fold_batch_norm`` does the same to an ONNX graph.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from edgekit.compress.quantize.weight_only.awq import channel_scale
 from edgekit.compress.quantize.weight_only.constants import Constant, linear_weights, tables
 from edgekit.compress.quantize.weight_only.gptq import gptq
 from edgekit.compress.quantize.weight_only.grid import Bits, Grid, GroupedWeight
-from edgekit.compress.quantize.weight_only.opset import raise_opset
 from edgekit.compress.quantize.weight_only.rtn import round_to_nearest
+from edgekit.exporters.opset import raise_opset
 
 __all__ = ["WeightOnly"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from edgekit.exporters.graph import add_constant, read_instead
 
-__all__ = ["plain_pooling", "static_reshapes"]
+__all__ = ["plain_pooling", "static_reshapes", "target_shape"]
 
 
 def plain_pooling(graph: ir.Graph) -> int:
@@ -61,7 +61,12 @@ def static_reshapes(graph: ir.Graph) -> int:
 
 
 def _target(node: ir.Node) -> list[int] | None:
-    before, after = node.inputs[0].shape if node.inputs[0] else None, node.outputs[0].shape
+    source = node.inputs[0]
+    return None if source is None else target_shape(source.shape, node.outputs[0].shape)
+
+
+def target_shape(before: ir.Shape | None, after: ir.Shape | None) -> list[int] | None:
+    """What a Reshape from one shape to the other has to be told; None where that is not known."""
     if before is None or after is None or any(dim == 0 for dim in (*before, *after)):
         return None
     target = []

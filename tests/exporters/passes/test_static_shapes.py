@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
+from edgekit.exporters.passes.static_shapes import plain_pooling, static_reshapes
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx_ir.passes import common

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from edgekit.exporters.attention import fuse_attention, simplify_attention
+from edgekit.exporters.passes.attention import fuse_attention, simplify_attention
 from onnx_ir.passes import common
 from torch import nn
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
@@ -78,7 +78,7 @@ def _exported(folder: Path, *, dynamic: bool = True, **options: object) -> tuple
 
 def _fused(path: Path) -> tuple[ir.Model, int]:
     model = ir.load(path)
-    found = fuse_attention(model)
+    found = fuse_attention(model.graph)
     common.RemoveUnusedNodesPass()(model)
     return model, found
 
@@ -266,12 +266,12 @@ def _by_hand(joined: list[int], *, queries: int = 2) -> ir.Model:
 
 def test_heads_that_are_not_joined_into_channels_are_not_fused() -> None:
     model = _by_hand([-1, WIDTH])
-    assert fuse_attention(model) == 0
-    assert fuse_attention(_by_hand([0, 0, WIDTH])) == 1
+    assert fuse_attention(model.graph) == 0
+    assert fuse_attention(_by_hand([0, 0, WIDTH]).graph) == 1
 
 
 def test_queries_that_all_samples_share_are_not_fused() -> None:
-    assert fuse_attention(_by_hand([0, 0, WIDTH], queries=1)) == 0
+    assert fuse_attention(_by_hand([0, 0, WIDTH], queries=1).graph) == 0
 
 
 def test_weights_that_are_read_elsewhere_stay() -> None:
@@ -280,7 +280,7 @@ def test_weights_that_are_read_elsewhere_stay() -> None:
     model.graph.outputs.append(scores)
     feeds = {name: random(index, 2, 5, WIDTH) for index, name in enumerate("qkv")}
     wanted = run(model, feeds)
-    assert fuse_attention(model) == 1
+    assert fuse_attention(model.graph) == 1
     common.RemoveUnusedNodesPass()(model)
     got = run(model, feeds)
     for name in ("y", "p"):

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from edgekit.exporters.graph import add_constant, bypass, read_instead, stored
+from edgekit.exporters.graph import (
+    add_constant,
+    bypass,
+    permutation,
+    producer,
+    read_instead,
+    same_dims,
+    scalar,
+    stored,
+)
 
 __all__ = ["fuse_attention", "simplify_attention"]
-
-_Dims: TypeAlias = ir.Shape | Sequence[int | ir.SymbolicDim]
 
 _SPLIT_HEADS = (0, 2, 1, 3)
 _SPLIT_HEADS_KEY = (0, 2, 3, 1)
@@ -36,26 +43,26 @@ def simplify_attention(graph: ir.Graph) -> int:
 def _drop_nan_guard(_: ir.Graph, node: ir.Node) -> bool:
     if node.op_type != "Where" or len(node.inputs) != 3:
         return False
-    softmax = _producer(node.inputs[2], "Softmax")
-    guard = _producer(node.inputs[0], "IsNaN")
+    softmax = producer(node.inputs[2], "Softmax")
+    guard = producer(node.inputs[0], "IsNaN")
     if softmax is None or guard is None or guard.inputs[0] is not node.inputs[2]:
         return False
-    if _scalar(node.inputs[1]) != 0.0 or not _finite_mask(softmax.inputs[0]):
+    if scalar(node.inputs[1]) != 0.0 or not _finite_mask(softmax.inputs[0]):
         return False
     return bypass(node.outputs[0], softmax.outputs[0])
 
 
 def _finite_mask(scores: ir.Value | None) -> bool:
     """Whether ``scores`` is products alone, or products plus a mask of finite numbers."""
-    added = _producer(scores, "Add")
+    added = producer(scores, "Add")
     if added is None:
-        return _producer(scores, "MatMul") is not None
-    parts = [_producer(value, "Where") for value in added.inputs]
+        return producer(scores, "MatMul") is not None
+    parts = [producer(value, "Where") for value in added.inputs]
     masks = [mask for mask in parts if mask is not None]
-    products = [value for value in added.inputs if _producer(value, "MatMul") is not None]
+    products = [value for value in added.inputs if producer(value, "MatMul") is not None]
     if len(masks) != 1 or len(products) != 1:
         return False
-    values = [_scalar(value) for value in masks[0].inputs[1:]]
+    values = [scalar(value) for value in masks[0].inputs[1:]]
     return all(value is not None and np.isfinite(value) for value in values)
 
 
@@ -64,12 +71,12 @@ def _drop_open_mask(_: ir.Graph, node: ir.Node) -> bool:
     if node.op_type != "Add":
         return False
     for position in (0, 1):
-        mask, other = _producer(node.inputs[position], "Where"), node.inputs[1 - position]
-        if mask is None or _scalar(mask.inputs[1]) != 0.0 or other is None:
+        mask, other = producer(node.inputs[position], "Where"), node.inputs[1 - position]
+        if mask is None or scalar(mask.inputs[1]) != 0.0 or other is None:
             continue
-        expand = _producer(mask.inputs[0], "Expand")
+        expand = producer(mask.inputs[0], "Expand")
         allowed = stored(expand.inputs[0] if expand is not None else mask.inputs[0])
-        same = _same_dims(node.outputs[0].shape, other.shape)
+        same = same_dims(node.outputs[0].shape, other.shape)
         if allowed is not None and allowed.dtype == bool and allowed.all() and same:
             return bypass(node.outputs[0], other)
     return False
@@ -77,22 +84,22 @@ def _drop_open_mask(_: ir.Graph, node: ir.Node) -> bool:
 
 def _plain_key_transpose(graph: ir.Graph, node: ir.Node) -> bool:
     """Reshape (3-D), Transpose (0, 2, 1), Reshape (4-D) of a 4-D tensor: swap its last two axes."""
-    inner = _producer(node.inputs[0], "Transpose") if node.op_type == "Reshape" else None
-    first = _producer(inner.inputs[0], "Reshape") if inner is not None else None
-    if inner is None or first is None or _perm(inner) != (0, 2, 1):
+    inner = producer(node.inputs[0], "Transpose") if node.op_type == "Reshape" else None
+    first = producer(inner.inputs[0], "Reshape") if inner is not None else None
+    if inner is None or first is None or permutation(inner) != (0, 2, 1):
         return False
     source, result = first.inputs[0], node.outputs[0]
     if source is None or source.shape is None or result.shape is None or len(source.shape) != 4:
         return False
     wanted = [source.shape[axis] for axis in (0, 1, 3, 2)]
     moved = inner.outputs[0].shape
-    if not _same_dims(result.shape, wanted) or result.is_graph_output():
+    if not same_dims(result.shape, wanted) or result.is_graph_output():
         return False
-    if moved is None or not _same_dims(moved[1:], wanted[2:]):  # the heads were cut elsewhere
+    if moved is None or not same_dims(moved[1:], wanted[2:]):  # the heads were cut elsewhere
         return False
-    before = _producer(source, "Transpose")
+    before = producer(source, "Transpose")
     perm: Sequence[int] = (0, 1, 3, 2)
-    if before is not None and _perm(before) == _SPLIT_HEADS and before.inputs[0] is not None:
+    if before is not None and permutation(before) == _SPLIT_HEADS and before.inputs[0] is not None:
         source, perm = before.inputs[0], _SPLIT_HEADS_KEY
     transpose = ir.node("Transpose", [source], {"perm": list(perm)}, name=f"{node.name}_swapped")
     return read_instead(graph, node, transpose, "swapped")
@@ -100,7 +107,7 @@ def _plain_key_transpose(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _absorb_scale(graph: ir.Graph, node: ir.Node) -> bool:
     """``(x W + b) * c``, moved through reshapes, as ``x (c W) + c b``."""
-    factor = _scalar(node.inputs[1]) if node.op_type == "Mul" else None
+    factor = scalar(node.inputs[1]) if node.op_type == "Mul" else None
     reader = node.outputs[0].consumers()
     if factor is None or len(reader) != 1 or reader[0].op_type != "MatMul":
         return False
@@ -129,7 +136,7 @@ def _projection(value: ir.Value | None) -> _Projection | None:
             return None
         if node.op_type == "Add":
             for position in (0, 1):
-                product = _producer(node.inputs[1 - position], "MatMul")
+                product = producer(node.inputs[1 - position], "MatMul")
                 if product is None or stored(node.inputs[position]) is None:
                     continue
                 alone = _read_once(product.outputs[0])
@@ -173,7 +180,7 @@ class _Heads:
     result: ir.Value
 
 
-def fuse_attention(model: ir.Model) -> int:
+def fuse_attention(graph: ir.Graph) -> int:
     """Replace simplified attention by ONNX Runtime's ``com.microsoft.MultiHeadAttention``.
 
     Its CPU kernel reads the heads where the projections left them: no transposes, no scores in
@@ -182,7 +189,7 @@ def fuse_attention(model: ir.Model) -> int:
     Returns:
         How many were replaced.
     """
-    found = [heads for node in model.graph if (heads := _match(node)) is not None]
+    found = [heads for node in graph if (heads := _match(node)) is not None]
     for heads in found:
         inputs = [heads.query, heads.key, heads.value, None, None, heads.mask]
         node = ir.node(
@@ -196,26 +203,26 @@ def fuse_attention(model: ir.Model) -> int:
         assert producer is not None
         node.outputs[0].type, node.outputs[0].shape = heads.result.type, heads.result.shape
         node.outputs[0].name = f"{heads.result.name}_attended"
-        model.graph.insert_before(producer, node)
+        graph.insert_before(producer, node)
         ir.convenience.replace_all_uses_with(heads.result, node.outputs[0])
     if found:
-        model.opset_imports.setdefault("com.microsoft", 1)
+        graph.opset_imports.setdefault("com.microsoft", 1)
     return len(found)
 
 
 def _match(node: ir.Node) -> _Heads | None:
     """The attention whose last operator (the Reshape that joins the heads) is ``node``."""
     joined = _transposed(node.inputs[0], _SPLIT_HEADS) if node.op_type == "Reshape" else None
-    product = _producer(joined, "MatMul")
-    softmax = _producer(product.inputs[0], "Softmax") if product is not None else None
+    product = producer(joined, "MatMul")
+    softmax = producer(product.inputs[0], "Softmax") if product is not None else None
     if product is None or softmax is None or softmax.attributes.get_int("axis", -1) not in {-1, 3}:
         return None
     scores, mask = softmax.inputs[0], None
-    added = _producer(scores, "Add")
+    added = producer(scores, "Add")
     if added is not None:
-        which = 0 if _producer(added.inputs[0], "MatMul") is not None else 1
+        which = 0 if producer(added.inputs[0], "MatMul") is not None else 1
         scores, mask = added.inputs[which], added.inputs[1 - which]
-    inner = _producer(scores, "MatMul")
+    inner = producer(scores, "MatMul")
     if inner is None or node.outputs[0].is_graph_output() or not _fits(mask, inner.outputs[0]):
         return None
     query, key, value = (
@@ -227,9 +234,9 @@ def _match(node: ir.Node) -> _Heads | None:
         return None
     joins, split = node.outputs[0], value[0].shape
     batches = [shape[:1] for one in (query, key, value) if (shape := one[0].shape) is not None]
-    if not all(_same_dims(batches[0], other) for other in batches):  # a product would widen them
+    if not all(same_dims(batches[0], other) for other in batches):  # a product would widen them
         return None
-    if joins.shape is None or split is None or not _same_dims(joins.shape[2:], split[2:]):
+    if joins.shape is None or split is None or not same_dims(joins.shape[2:], split[2:]):
         return None
     if joins.dtype != ir.DataType.FLOAT:  # the kernel knows no other type on the CPU
         return None
@@ -242,49 +249,24 @@ def _fits(mask: ir.Value | None, scores: ir.Value) -> bool:
         return True
     if mask.shape is None or scores.shape is None or len(mask.shape) != 4:
         return False
-    wide = all(mask.shape[a] == 1 or _same_dims([mask.shape[a]], [scores.shape[a]]) for a in (0, 1))
-    return wide and _same_dims(mask.shape[2:], scores.shape[2:])
-
-
-def _same_dims(one: _Dims | None, other: _Dims | None) -> bool:
-    """Whether both are known and equal; two unknown dimensions are not."""
-    if one is None or other is None or len(one) != len(other):
-        return False
-    return all(
-        a == b and (isinstance(a, int) or a.value is not None)
-        for a, b in zip(one, other, strict=True)
-    )
+    wide = all(mask.shape[a] == 1 or same_dims([mask.shape[a]], [scores.shape[a]]) for a in (0, 1))
+    return wide and same_dims(mask.shape[2:], scores.shape[2:])
 
 
 def _heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value, int] | None:
     """The 3-D tensor that was split into heads, and how many."""
-    split = _producer(_transposed(value, perm), "Reshape")
+    split = producer(_transposed(value, perm), "Reshape")
     if split is None or split.inputs[0] is None or split.inputs[0].shape is None:
         return None
     shape = split.outputs[0].shape
     if shape is None or len(shape) != 4 or len(split.inputs[0].shape) != 3:
         return None
-    if not _same_dims(shape[:2], split.inputs[0].shape[:2]):
+    if not same_dims(shape[:2], split.inputs[0].shape[:2]):
         return None
     return (split.inputs[0], shape[2]) if isinstance(shape[2], int) else None
 
 
-def _producer(value: ir.Value | None, op: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == op else None
-
-
 def _transposed(value: ir.Value | None, perm: tuple[int, ...]) -> ir.Value | None:
     """What ``value`` is the transpose of, if it was permuted so."""
-    node = _producer(value, "Transpose")
-    return node.inputs[0] if node is not None and _perm(node) == perm else None
-
-
-def _perm(node: ir.Node) -> tuple[int, ...]:
-    return tuple(node.attributes.get_ints("perm", ()))
-
-
-def _scalar(value: ir.Value | None) -> float | None:
-    """A constant of one element that widens nothing it is combined with."""
-    array = stored(value)
-    return float(array.item()) if array is not None and array.shape in {(), (1,)} else None
+    node = producer(value, "Transpose")
+    return node.inputs[0] if node is not None and permutation(node) == perm else None

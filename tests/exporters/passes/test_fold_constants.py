@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from edgekit.exporters.fold_constants import fold_constants
+from edgekit.exporters.passes.fold_constants import fold_constants
 from hypothesis import given
 from hypothesis import strategies as st
 

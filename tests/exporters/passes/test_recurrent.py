@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from edgekit.exporters.recurrent import simplify_recurrent
+from edgekit.exporters.passes.recurrent import simplify_recurrent
 from onnx_ir.passes import common
 from torch import nn
 
