@@ -15,10 +15,12 @@ from edgekit.compress.base import GraphPass, Learned
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
-from edgekit.errors import ExportError, RuntimeUnavailableError
+from edgekit.errors import RuntimeUnavailableError
 from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.exporters.graph import tensor_specs
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.tensorrt_engine import check_gpu
+from edgekit.external_data import check_external_data
 from edgekit.manifest import Artifact, PassRecord
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
@@ -193,10 +195,10 @@ class Builder:
         source = self._workload.model
         if not isinstance(source, Path):
             source = self._export_torch(self._workload)
-        prepare_onnx(source, self.model)
+        prepare_onnx(source, self.model, state=self._workload.state)
         graph = ir.load(self.model)
         self._opset = graph.opset_imports[""]
-        return _specs(graph.graph.inputs), _specs(graph.graph.outputs)
+        return tensor_specs(graph.graph.inputs), tensor_specs(graph.graph.outputs)
 
     def originals(self) -> list[Built]:
         """The uncompressed artifact of every target. ONNX Runtime reads ``model.onnx`` itself."""
@@ -208,7 +210,7 @@ class Builder:
         if not changed.anything:
             return
         path = self._work / "changed.onnx"
-        prepare_onnx(self._export_torch(changed.workload), path)
+        prepare_onnx(self._export_torch(changed.workload), path, state=self._workload.state)
         self._source = _Source(path, changed.label, changed.learned, CHANGED)
 
     def compressor(self, recipe: Recipe) -> Compressor:
@@ -234,7 +236,7 @@ class Builder:
         Its speed is that of the real one; its values are not to be trusted.
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
-        prepare_onnx(self._export_torch(workload, folder), source)
+        prepare_onnx(self._export_torch(workload, folder), source, state=self._workload.state)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
         )
@@ -337,7 +339,7 @@ class Builder:
         """The files of the target's form of ``onnx``, inside the bundle."""
         exporter = exporters.get(target.runtime)
         if exporter.format == "onnx" and onnx == self.model:
-            return [onnx]
+            return [onnx, *check_external_data(onnx)]
         suffix = f"-{target.gpu}" if target.gpu else ""
         stem = self._folder / target.runtime / f"{precision}{suffix}"
         stem.parent.mkdir(exist_ok=True)
@@ -350,7 +352,7 @@ class Builder:
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
         """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""
-        specs = _specs(ir.load(onnx).graph.inputs)
+        specs = tensor_specs(ir.load(onnx).graph.inputs)
         sizes = {
             dim: 1 if dim == BATCH else size
             for spec in specs
@@ -365,21 +367,3 @@ class Builder:
             for spec in specs
             if spec.dynamic
         }
-
-
-def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
-    """Names, dtypes and shapes of a graph's inputs or outputs."""
-    specs = []
-    for value in values:
-        if value.dtype is None or value.shape is None:
-            raise ExportError(
-                "has no known dtype and rank",
-                where=f"tensor {value.name!r}",
-                fix="Give the graph's inputs and outputs a type and a shape",
-            )
-        shape = tuple(
-            dim if isinstance(dim, int) else dim.value or f"{value.name}_{axis}"
-            for axis, dim in enumerate(value.shape)
-        )
-        specs.append(TensorSpec(str(value.name), value.dtype.numpy().name, shape))
-    return tuple(specs)

@@ -21,11 +21,16 @@ _FOLDED = frozenset(
 )  # fmt: skip
 
 
-def fold_constants(graph: ir.Graph) -> int:
+def fold_constants(graph: ir.Graph, *, tied: bool = True) -> int:
     """Replace data movement over constants by its result.
 
     ``torch.export`` writes the gate order of an LSTM's weights as Slice and Concat operators;
     folded, they are one weight that can be quantized.
+
+    Args:
+        graph: changed in place.
+        tied: fold weights that something else reads as well (an embedding that is the output
+            layer, too), so that both forms are stored.
 
     Returns:
         How many operators were folded.
@@ -36,6 +41,8 @@ def fold_constants(graph: ir.Graph) -> int:
         constant = all(value.const_value is not None for value in inputs)
         if node.op_type not in _FOLDED or node.domain or not inputs or not constant:
             continue
+        if not tied and any(_is_weight(value) and len(value.uses()) > 1 for value in inputs):
+            continue
         if len(node.outputs) != 1 or node.outputs[0].is_graph_output():
             continue
         value = add_constant(graph, f"{node.outputs[0].name}_folded", _computed(node, graph))
@@ -43,6 +50,10 @@ def fold_constants(graph: ir.Graph) -> int:
         graph.remove(node, safe=True)
         folded += 1
     return folded
+
+
+def _is_weight(value: ir.Value) -> bool:
+    return value.shape is not None and len(value.shape) > 1
 
 
 def _computed(node: ir.Node, graph: ir.Graph) -> Array:

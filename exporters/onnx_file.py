@@ -8,6 +8,7 @@ import onnx_ir as ir
 from edgekit.exporters.attention import fuse_attention
 from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.onnxruntime_fusions import fuse_integer_products, keep_norms_apart
+from edgekit.exporters.save import save_onnx
 from onnx_ir.passes import common
 
 __all__ = ["OnnxFileExporter"]
@@ -26,5 +27,4 @@ class OnnxFileExporter:
         for fuse in (fuse_attention, fuse_integer_products, keep_norms_apart):
             fuse(model)
         common.RemoveUnusedNodesPass()(model)
-        ir.save(model, path)
-        return [path]
+        return save_onnx(model, path)

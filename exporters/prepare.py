@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -9,12 +10,15 @@ import onnx_ir as ir
 from edgekit.exporters.attention import simplify_attention
 from edgekit.exporters.fold_batch_norm import fold_batch_norm
 from edgekit.exporters.fold_constants import fold_constants
+from edgekit.exporters.graph import tensor_specs
 from edgekit.exporters.recurrent import simplify_recurrent
+from edgekit.exporters.save import save_onnx
 from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, ModelReferenceError
 from edgekit.external_data import check_external_data
+from edgekit.state import STATE, resolved, to_text
 
 __all__ = ["load_onnx", "prepare_onnx"]
 
@@ -22,13 +26,17 @@ __all__ = ["load_onnx", "prepare_onnx"]
 _OLDEST_OPSET = 13
 
 
-def prepare_onnx(source: Path, target: Path) -> Path:
+def prepare_onnx(source: Path, target: Path, *, state: Mapping[str, str] | None = None) -> Path:
     """Copy an ONNX file with functions inlined, constants lifted, types inferred, BN folded,
     and the detours of exported attention and recurrent layers removed.
 
+    Weights that several operators read stay one tensor.
+
     Args:
         source: an ONNX file; weights in external files are found beside it.
-        target: the file to write.
+        target: the file to write; weights over 2 GB go to a sibling ``.data`` file.
+        state: ``{input: output that replaces it}``, noted in the file's metadata; without it the
+            file keeps the note that it has.
 
     Returns:
         ``target``.
@@ -36,6 +44,7 @@ def prepare_onnx(source: Path, target: Path) -> Path:
     Raises:
         ModelReferenceError: ``source`` is missing or is not an ONNX file.
         ExportError: it is not a valid ONNX graph.
+        SpecError: the graph has no such state.
     """
     model = load_onnx(source)
     for step in (
@@ -47,7 +56,7 @@ def prepare_onnx(source: Path, target: Path) -> Path:
     ):
         step(model)
     fold_batch_norm(model.graph)
-    fold_constants(model.graph)
+    fold_constants(model.graph, tied=False)
     common.RemoveUnusedNodesPass()(model)
     common.ShapeInferencePass()(model)
     simplify_attention(model.graph)
@@ -55,7 +64,10 @@ def prepare_onnx(source: Path, target: Path) -> Path:
     for simplify in (simplify_attention, simplify_recurrent, static_reshapes, plain_pooling):
         simplify(model.graph)
     common.RemoveUnusedNodesPass()(model)
-    ir.save(model, target)
+    if state:
+        inputs, outputs = tensor_specs(model.graph.inputs), tensor_specs(model.graph.outputs)
+        model.metadata_props[STATE] = to_text(resolved(state, inputs, outputs))
+    save_onnx(model, target)
     return target
 
 
@@ -73,7 +85,7 @@ def load_onnx(source: Path) -> ir.Model:
         )
     check_external_data(source)
     try:
-        proto = onnx.load(source)
+        proto = onnx.load(source, load_external_data=False)
         onnx.checker.check_model(str(source))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ExportError(
@@ -87,5 +99,6 @@ def load_onnx(source: Path) -> ir.Model:
         ) from error
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     if versions.get("", versions.get("ai.onnx", _OLDEST_OPSET)) < _OLDEST_OPSET:
-        proto = onnx.version_converter.convert_version(proto, _OLDEST_OPSET)
-    return ir.from_proto(proto)
+        proto = onnx.version_converter.convert_version(onnx.load(source), _OLDEST_OPSET)
+        return ir.from_proto(proto)
+    return ir.load(source)
