@@ -19,6 +19,7 @@ import onnx_ir as ir
 import torch
 from edgekit.exporters.graph import MODULE
 from edgekit.exporters.save import save_onnx
+from edgekit.exporters.unsupported import unsupported
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, UnsupportedOperatorError, WorkloadError
@@ -254,9 +255,7 @@ def _convert(
     except Exception as error:  # the converter raises private types
         operator = _missing_operator(error)
         if operator:
-            raise UnsupportedOperatorError(
-                operator, _module_of(program, operator), "ONNX"
-            ) from error
+            raise unsupported(program, operator) from error
         raise ExportError(
             f"the traced model cannot be converted: {describe(error)}",
             where="torch.onnx.export",
@@ -313,23 +312,6 @@ def _missing_operator(error: BaseException | None) -> str | None:
             return found[1]
         error = error.__cause__
     return None
-
-
-def _module_of(program: torch.export.ExportedProgram, operator: str) -> str:
-    """Dotted path and class of the module that calls ``operator``.
-
-    The converter names the decomposed operator (``prims.bessel_j0``), the traced program the one
-    that was written (``aten.special_bessel_j0``), so only the last part is compared.
-    """
-    name = operator.rpartition(".")[2]
-    for node in program.graph.nodes:
-        if node.op == "call_function" and name in str(node.target):
-            stack = list(node.meta.get("nn_module_stack", {}).values())
-            if stack:
-                path, kind = stack[-1]
-                label = kind if isinstance(kind, str) else kind.__qualname__
-                return f"{path or 'model'} ({label.rpartition('.')[2]})"
-    return ""
 
 
 def _save_checked(model: ir.Model, path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -129,8 +130,8 @@ def test_an_export_that_changes_the_model_is_refused_and_nothing_is_written(
 ) -> None:
     real = build.prepare_onnx
 
-    def sabotage(source: Path, target: Path) -> Path:
-        real(source, target)
+    def sabotage(source: Path, target: Path, **settings: Any) -> Path:
+        real(source, target, **settings)
         model = onnx.load(target)
         weight = model.graph.initializer[0]
         weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
@@ -243,8 +244,8 @@ def test_an_export_of_the_original_is_gated_whatever_the_passes_did(
 ) -> None:
     real = build.prepare_onnx
 
-    def sabotage(source: Path, target: Path) -> Path:
-        real(source, target)
+    def sabotage(source: Path, target: Path, **settings: Any) -> Path:
+        real(source, target, **settings)
         if target.name == "model.onnx":
             model = onnx.load(target)
             weight = max(model.graph.initializer, key=lambda one: int(np.prod(one.dims)))
