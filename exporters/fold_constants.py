@@ -37,13 +37,7 @@ def fold_constants(graph: ir.Graph, *, tied: bool = True) -> int:
     """
     folded = 0
     for node in list(graph):
-        inputs = [value for value in node.inputs if value is not None]
-        constant = all(value.const_value is not None for value in inputs)
-        if node.op_type not in _FOLDED or node.domain or not inputs or not constant:
-            continue
-        if not tied and any(_is_weight(value) and len(value.uses()) > 1 for value in inputs):
-            continue
-        if len(node.outputs) != 1 or node.outputs[0].is_graph_output():
+        if not _is_foldable(node) or not (tied or _frees_its_weights(node)):
             continue
         value = add_constant(graph, f"{node.outputs[0].name}_folded", _computed(node, graph))
         ir.convenience.replace_all_uses_with(node.outputs[0], value)
@@ -52,8 +46,17 @@ def fold_constants(graph: ir.Graph, *, tied: bool = True) -> int:
     return folded
 
 
-def _is_weight(value: ir.Value) -> bool:
-    return value.shape is not None and len(value.shape) > 1
+def _is_foldable(node: ir.Node) -> bool:
+    inputs = [value for value in node.inputs if value is not None]
+    constant = bool(inputs) and all(value.const_value is not None for value in inputs)
+    moves = node.op_type in _FOLDED and not node.domain
+    return moves and constant and len(node.outputs) == 1 and not node.outputs[0].is_graph_output()
+
+
+def _frees_its_weights(node: ir.Node) -> bool:
+    """Whether nothing reads the weights that it moves once all that can be folded is."""
+    weights = [v for v in node.inputs if v is not None and v.shape is not None and len(v.shape) > 1]
+    return all(_is_foldable(reader) for value in weights for reader in value.consumers())
 
 
 def _computed(node: ir.Node, graph: ir.Graph) -> Array:
