@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from edgekit.exporters.graph import MODULE
+from edgekit.exporters.recurrent_ops import TRANSLATIONS, whole_layers
 from edgekit.exporters.save import save_onnx
 from edgekit.exporters.unsupported import unsupported
 from onnx_ir.passes import common
@@ -171,7 +172,10 @@ def _trace(
     shapes: Any = named if by_name else _grouped(model, tuple(named.values()))
 
     def export(shapes: Any) -> torch.export.ExportedProgram:
-        return torch.export.export(model, positional, by_name, dynamic_shapes=shapes, strict=strict)
+        with contextlib.nullcontext() if strict else whole_layers():
+            return torch.export.export(
+                model, positional, by_name, dynamic_shapes=shapes, strict=strict
+            )
 
     try:
         try:
@@ -250,6 +254,7 @@ def _convert(
             opset_version=opset,
             input_names=list(input_names),
             output_names=list(output_names),
+            custom_translation_table=dict(TRANSLATIONS),
             verbose=False,
         )
     except Exception as error:  # the converter raises private types
