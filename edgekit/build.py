@@ -17,8 +17,11 @@ from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
 from edgekit.errors import ExportError
 from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.exporters.graph import tensor_specs
 from edgekit.exporters.opset import opset_of, raise_opset
 from edgekit.exporters.prepare import prepare_onnx
+from edgekit.exporters.save import save_onnx
+from edgekit.external_data import check_external_data
 from edgekit.manifest import Artifact, PassRecord
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
@@ -160,11 +163,17 @@ class Builder:
         source = self._workload.model
         if not isinstance(source, Path):
             source = self._export_torch(self._workload)
-        prepare_onnx(source, self.model, told=self._tell, opset=self._least_opset())
+        prepare_onnx(
+            source,
+            self.model,
+            told=self._tell,
+            opset=self._least_opset(),
+            state=self._workload.state,
+        )
         graph = ir.load(self.model)
         self._opset = opset_of(graph.opset_imports)
         self._check_opset()
-        return _specs(graph.graph.inputs), _specs(graph.graph.outputs)
+        return tensor_specs(graph.graph.inputs), tensor_specs(graph.graph.outputs)
 
     def originals(self) -> list[Built]:
         """The uncompressed artifact of every target. ONNX Runtime reads ``model.onnx`` itself."""
@@ -176,7 +185,8 @@ class Builder:
         if not changed.anything:
             return
         path = self._work / "changed.onnx"
-        prepare_onnx(self._export_torch(changed.workload), path, told=self._tell)
+        exported = self._export_torch(changed.workload)
+        prepare_onnx(exported, path, told=self._tell, state=self._workload.state)
         self._source = _Source(path, changed.label, changed.learned, CHANGED)
 
     def compressor(self, recipe: Recipe) -> Compressor:
@@ -202,7 +212,8 @@ class Builder:
         Its speed is that of the real one; its values are not to be trusted.
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
-        prepare_onnx(self._export_torch(workload, folder), source, told=None)
+        exported = self._export_torch(workload, folder)
+        prepare_onnx(exported, source, told=None, state=self._workload.state)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
         )
@@ -306,7 +317,7 @@ class Builder:
         exporter = exporters.get(target.runtime)
         same = target.opset in {None, self._opset}
         if exporter.format == "onnx" and onnx == self.model and same:
-            return [onnx]
+            return [onnx, *check_external_data(onnx)]
         suffix = f"-{target.gpu}" if target.gpu else ""
         stem = self._folder / target.runtime / f"{precision}{suffix}"
         stem.parent.mkdir(exist_ok=True)
@@ -347,7 +358,7 @@ class Builder:
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
         """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""
-        specs = _specs(ir.load(onnx).graph.inputs)
+        specs = tensor_specs(ir.load(onnx).graph.inputs)
         sizes = {
             dim: 1 if dim == BATCH else size
             for spec in specs
@@ -373,23 +384,5 @@ def _raised(onnx: Path, opset: int | None, work: Path) -> Path:
         return onnx
     raise_opset(model, opset)
     path = work / f"{onnx.stem}-opset{opset}.onnx"
-    ir.save(model, path)
+    save_onnx(model, path)
     return path
-
-
-def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
-    """Names, dtypes and shapes of a graph's inputs or outputs."""
-    specs = []
-    for value in values:
-        if value.dtype is None or value.shape is None:
-            raise ExportError(
-                "has no known dtype and rank",
-                where=f"tensor {value.name!r}",
-                fix="Give the graph's inputs and outputs a type and a shape",
-            )
-        shape = tuple(
-            dim if isinstance(dim, int) else dim.value or f"{value.name}_{axis}"
-            for axis, dim in enumerate(value.shape)
-        )
-        specs.append(TensorSpec(str(value.name), value.dtype.numpy().name, shape))
-    return tuple(specs)

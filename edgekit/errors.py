@@ -92,15 +92,22 @@ class UnsupportedOperatorError(ExportError):
         operator: the operator's name in the source framework.
         module: dotted path of the module that produced it, empty if unknown.
         target: the format that lacks it.
+        source: file and line of the code that calls it, empty if unknown.
+        rewrite: what computes the same with supported operators, empty if unknown.
     """
 
-    def __init__(self, operator: str, module: str, target: str) -> None:
+    def __init__(
+        self, operator: str, module: str, target: str, *, source: str = "", rewrite: str = ""
+    ) -> None:
         self.operator = operator
         self.module = module
+        self.source = source
+        self.rewrite = rewrite
+        places = [source, f"module {module}" if module else ""]
         super().__init__(
             f"operator {operator} has no {target} counterpart",
-            where=f"module {module}" if module else None,
-            fix="Rewrite that module with supported operators",
+            where=", ".join(filter(None, places)),
+            fix=f"Write {rewrite}" if rewrite else "Rewrite that code with supported operators",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -27,16 +27,22 @@ VALUES: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-def extreme_inputs(sample: Feeds, axes: Mapping[str, Mapping[int, str]]) -> dict[str, Feeds]:
+def extreme_inputs(
+    sample: Feeds,
+    axes: Mapping[str, Mapping[int, str]],
+    may_be_empty: Collection[str] = (),
+) -> dict[str, Feeds]:
     """Other values and other sizes of one sample of the data, by what they are.
 
     ``random``, ``zeros``, ``large`` and ``denormal`` have other values where the model takes
     floating-point numbers. ``batch 1``, ``batch 8``, and for each other dynamic dimension
-    ``NAME 1`` and ``NAME`` with twice its size have the same values, repeated or cut off.
+    ``NAME 1`` (or ``NAME 0``) and ``NAME`` with twice its size have the same values, repeated or
+    cut off.
 
     Args:
         sample: the inputs of one call.
         axes: ``{input: {axis: dimension name}}``, the dynamic ones.
+        may_be_empty: names of dimensions whose least size is 0, such as the length of a cache.
     """
     made: dict[str, Feeds] = {}
     if any(_is_float(array) for array in sample.values()):
@@ -47,7 +53,7 @@ def extreme_inputs(sample: Feeds, axes: Mapping[str, Mapping[int, str]]) -> dict
             }
     for dimension in sorted(dimensions(axes)):
         longest = _BATCH if dimension == BATCH else _LONGER * _size(sample, axes, dimension)
-        for size in (1, longest):
+        for size in (0 if dimension in may_be_empty else 1, longest):
             made[f"{dimension} {size}"] = resized(sample, axes, {dimension: size})
     return made
 

@@ -83,7 +83,7 @@ class Judge:
         progress.stage("Run the original")
         self.references: dict[str, Reference] = {}
         feeds = verification_feeds(workload)
-        extremes = extreme_inputs(feeds[0], workload.dynamic)
+        extremes = extreme_inputs(feeds[0], workload.dynamic, workload.growing)
         for name in {ORIGINAL: None} | {one.model: None for one in built}:
             with reference_predict(models[name]) as predict:
                 self.references[name] = Reference.record(predict, feeds, extremes)

@@ -10,6 +10,7 @@ from edgekit.compress.search.journal import Trial
 from edgekit.machine import Machine
 from edgekit.profile.samples import Samples
 from edgekit.spec import TensorSpec
+from edgekit.state import State
 
 __all__ = [
     "REFERENCE",
@@ -24,6 +25,7 @@ __all__ = [
     "PassChange",
     "PassRecord",
     "Spec",
+    "StateRecord",
     "Verification",
 ]
 
@@ -51,6 +53,22 @@ class Spec(_Record):
     @classmethod
     def of(cls, spec: TensorSpec) -> Spec:
         return cls(name=spec.name, dtype=spec.dtype, shape=spec.shape)
+
+
+class StateRecord(_Record):
+    """A :class:`~edgekit.state.State` on disk."""
+
+    input: str
+    output: str
+    start: tuple[int | tuple[str, int], ...]
+
+    @property
+    def state(self) -> State:
+        return State(self.input, self.output, self.start)
+
+    @classmethod
+    def of(cls, state: State) -> StateRecord:
+        return cls(input=state.input, output=state.output, start=state.start)
 
 
 class FileEntry(_Record):
@@ -210,6 +228,7 @@ class Manifest(_Record):
     """Everything ``bundle.json`` says.
 
     Attributes:
+        state: which inputs and outputs are what the model remembers; empty when it does not.
         target: the instruction set that the artifacts were made for and, when it is that of
             ``machine``, validated on; empty in bundles that do not say.
         search: every trial of accuracy control and mixed precision.
@@ -223,6 +242,7 @@ class Manifest(_Record):
     created: str
     inputs: tuple[Spec, ...]
     outputs: tuple[Spec, ...]
+    state: tuple[StateRecord, ...] = ()
     artifacts: tuple[Artifact, ...]
     extras: tuple[FileEntry, ...] = ()
     labels: str | None = None

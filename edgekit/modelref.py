@@ -20,6 +20,7 @@ from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import BATCH, Array, TensorSpec
+from edgekit.state import pairs
 from edgekit.workload import Metric, Workload
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ def _data_workload(name: str, model: Path, calib: Path | None) -> Workload:
     load_onnx(model)
     with runtimes.require("onnxruntime").load(model, SessionOptions(optimize=False)) as session:
         specs, outputs = session.inputs, [spec.name for spec in session.outputs]
+        state = pairs(session.states)
     generator = np.random.default_rng(0)
     examples = {spec.name: _example(spec, generator) for spec in specs}
     workload = Workload(
@@ -224,6 +226,7 @@ def _data_workload(name: str, model: Path, calib: Path | None) -> Workload:
         dynamic_shapes={
             s.name: {axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in specs
         },
+        state=state,
     )
     return _with_data(workload, specs, calib)
 

@@ -21,7 +21,16 @@ from edgekit.compress.search.journal import Journal
 from edgekit.errors import GateError
 from edgekit.judge import Judge, Timing, verification_feeds
 from edgekit.machine import this_machine
-from edgekit.manifest import REFERENCE, Accuracy, Decision, Manifest, PassRecord, Spec, Verification
+from edgekit.manifest import (
+    REFERENCE,
+    Accuracy,
+    Decision,
+    Manifest,
+    PassRecord,
+    Spec,
+    StateRecord,
+    Verification,
+)
 from edgekit.mixed_precision import MixedPrecision, fingerprint
 from edgekit.numerics import InstructionSet, probe
 from edgekit.profile.samples import Samples
@@ -31,6 +40,7 @@ from edgekit.progress import Progress, Silent
 from edgekit.reference import reference_predict
 from edgekit.select import decide
 from edgekit.spec import TensorSpec
+from edgekit.state import resolved
 from edgekit.verify import unusable
 from edgekit.workload import Workload
 
@@ -294,6 +304,7 @@ def _manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         inputs=tuple(Spec.of(spec) for spec in inputs),
         outputs=tuple(Spec.of(spec) for spec in outputs),
+        state=tuple(StateRecord.of(s) for s in resolved(workload.state, inputs, outputs)),
         artifacts=tuple(one.artifact for one in built),
         recipe=recipe.model_dump(mode="json", by_alias=True),
         calibration=compressor.table.model_dump(mode="json") if compressor.table else None,

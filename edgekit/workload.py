@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from edgekit.errors import CalibrationError, EdgekitError, WorkloadError
+from edgekit.dynamic_axes import differing
+from edgekit.errors import CalibrationError, EdgekitError, WorkloadError, nearest
+from edgekit.nested import leaves
 from edgekit.spec import BATCH, Feeds, Outputs
 
 if TYPE_CHECKING:
@@ -73,10 +75,19 @@ class Workload:
         name: name of the model, used for the bundle and the server.
         model: the trained ``torch.nn.Module``, or the path of an ONNX file.
         example_inputs: one example call, ``{input name: tensor or array}`` in the order of
-            ``forward``'s parameters. The names become the names of the exported inputs.
-        output_names: names of the model's outputs, in order.
+            ``forward``'s parameters, or named like these. The names become the names of the
+            exported inputs. Tuples, mappings and dataclasses of tensors are taken apart, and each
+            tensor is an input of its own from there on, ``hx.0`` and ``hx.1`` of ``hx``; the
+            model is then a :class:`~edgekit.flat_inputs.FlatInputs` around the given one.
+        output_names: names of the model's outputs, in order; by default where the tensors are in
+            what ``forward`` returns (``logits``, ``hidden_states.2``, ``output`` alone).
         dynamic_shapes: ``{input name: {axis: dimension name}}``; by default axis 0 of every
             input is the dynamic dimension ``batch``.
+        other_inputs: instead of ``dynamic_shapes``, a second example call of other sizes. What
+            differs is dynamic, and what differs alike everywhere is one dimension; so give each
+            dimension sizes of its own.
+        state: ``{input name: name of the output that replaces it in the next call}``, for what the
+            model remembers: a key-value cache, LSTM state. See :mod:`edgekit.state`.
         calibration: a function returning a fresh iterable of feeds (``{input: array}``) that
             represent the data the model will see. It is read once a pass and never held in memory.
             Needed by the passes that quantize activations.
@@ -98,7 +109,7 @@ class Workload:
     model: torch.nn.Module | Path
     example_inputs: Mapping[str, Any]
     calibration: Callable[[], Iterable[Feeds]] | None = None
-    output_names: Sequence[str] = ("output",)
+    output_names: Sequence[str] = ()
     dynamic_shapes: Mapping[str, Mapping[int, str]] | None = None
     evaluate: Evaluate | None = None
     metric: Metric | None = None
@@ -108,8 +119,10 @@ class Workload:
     finetune: Callable[[torch.nn.Module, int], None] | None = None
     smaller: Callable[[], Workload] | None = None
     description: str = field(default="")
+    state: Mapping[str, str] = field(default_factory=dict)
+    other_inputs: InitVar[Mapping[str, Any] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, other_inputs: Mapping[str, Any] | None) -> None:
         where = f"workload {self.name!r}"
         if not self.example_inputs:
             raise WorkloadError(
@@ -123,6 +136,34 @@ class Workload:
                 where=where,
                 fix="Set metric=Metric('name') to one of the figures that evaluate returns",
             )
+        if not isinstance(self.model, Path):
+            from edgekit.flat_inputs import flat_inputs, output_names  # a device has no torch
+
+            self.model, self.example_inputs = flat_inputs(self.model, self.example_inputs)
+            self.output_names = self.output_names or output_names(self.model, self.example_inputs)
+        if other_inputs is not None:
+            if self.dynamic_shapes is not None:
+                raise WorkloadError(
+                    "has both dynamic_shapes and other_inputs",
+                    where=where,
+                    fix="Give one: names of dynamic axes, or a second example of other sizes",
+                )
+            self.dynamic_shapes = differing(self.example_inputs, leaves(dict(other_inputs)), where)
+        self._require_known(self.dynamic_shapes or {}, "dynamic_shapes", self.example_inputs)
+        self._require_known(self.state, "state", self.example_inputs)
+        if not isinstance(self.model, Path):
+            self._require_known(dict.fromkeys(self.state.values()), "state", self.output_names)
+
+    def _require_known(self, given: Iterable[str], what: str, known: Iterable[str]) -> None:
+        for name in given:
+            if name not in known:
+                near = nearest(name, known)
+                hint = f", did you mean {near!r}" if near else ""
+                raise WorkloadError(
+                    f"there is no {name!r}{hint}",
+                    where=f"workload {self.name!r}, {what}",
+                    fix=f"There are {', '.join(known)}",
+                )
 
     @property
     def dynamic(self) -> dict[str, dict[int, str]]:
@@ -130,6 +171,13 @@ class Workload:
         if self.dynamic_shapes is not None:
             return {name: dict(self.dynamic_shapes.get(name, {})) for name in self.example_inputs}
         return {name: {0: BATCH} for name in self.example_inputs}
+
+    @property
+    def growing(self) -> set[str]:
+        """The dynamic dimensions that only state has: its length, 0 before the first call."""
+        others = [axes for name, axes in self.dynamic.items() if name not in self.state]
+        shared = {dim for axes in others for dim in axes.values()}
+        return {dim for name in self.state for dim in self.dynamic[name].values()} - shared
 
     def feeds(self) -> Iterator[Feeds]:
         """The calibration batches, each value as a numpy array.
@@ -147,7 +195,8 @@ class Workload:
             )
         try:
             for batch in self.calibration():
-                yield {name: np.asarray(values) for name, values in batch.items()}
+                flat = leaves(dict(batch))
+                yield {name: np.asarray(values) for name, values in flat.items()}
         except EdgekitError:
             raise
         except Exception as error:  # the user's own code

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from edgekit.spec import Array
+from edgekit.errors import ExportError
+from edgekit.spec import Array, TensorSpec
 
 __all__ = [
     "DEQUANTIZED",
@@ -26,6 +27,7 @@ __all__ = [
     "scalar",
     "stored",
     "take_place",
+    "tensor_specs",
 ]
 
 _Dims: TypeAlias = ir.Shape | Sequence[int | ir.SymbolicDim]
@@ -155,3 +157,25 @@ def private(nodes: Collection[ir.Node], result: ir.Value) -> bool:
         for node in nodes
         for value in node.outputs
     )
+
+
+def tensor_specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
+    """Names, dtypes and shapes of a graph's inputs or outputs.
+
+    Raises:
+        ExportError: one has no known dtype or rank.
+    """
+    found = []
+    for value in values:
+        if value.dtype is None or value.shape is None:
+            raise ExportError(
+                "has no known dtype and rank",
+                where=f"tensor {value.name!r}",
+                fix="Give the graph's inputs and outputs a type and a shape",
+            )
+        shape = tuple(
+            dim if isinstance(dim, int) else dim.value or f"{value.name}_{axis}"
+            for axis, dim in enumerate(value.shape)
+        )
+        found.append(TensorSpec(str(value.name), value.dtype.numpy().name, shape))
+    return tuple(found)

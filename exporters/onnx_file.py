@@ -9,6 +9,7 @@ from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.passes.attention import fuse_attention
 from edgekit.exporters.passes.base import Rewrite, rewrite
 from edgekit.exporters.passes.onnxruntime_fusions import fuse_integer_products, keep_norms_apart
+from edgekit.exporters.save import save_onnx
 from onnx_ir.passes import common
 
 __all__ = ["OnnxFileExporter"]
@@ -30,5 +31,4 @@ class OnnxFileExporter:
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
         path = stem.with_suffix(".onnx")
-        ir.save(rewrite(ir.load(onnx_path), _PASSES, options.told), path)
-        return [path]
+        return save_onnx(rewrite(ir.load(onnx_path), _PASSES, options.told), path)

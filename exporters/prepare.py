@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from edgekit.exporters.graph import tensor_specs
 from edgekit.exporters.opset import OLDEST, raise_opset
 from edgekit.exporters.passes.activations import fuse_activations
 from edgekit.exporters.passes.attention import simplify_attention
@@ -18,10 +20,12 @@ from edgekit.exporters.passes.recurrent import simplify_recurrent
 from edgekit.exporters.passes.reshapes import simplify_reshapes
 from edgekit.exporters.passes.static_shapes import plain_pooling, static_reshapes
 from edgekit.exporters.passes.transposes import simplify_transposes
+from edgekit.exporters.save import save_onnx
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, ModelReferenceError
 from edgekit.external_data import check_external_data
+from edgekit.state import STATE, resolved, to_text
 
 __all__ = ["load_onnx", "prepare_onnx"]
 
@@ -42,7 +46,7 @@ _DEAD_CODE = common.RemoveUnusedNodesPass()
 #: In the order in which one makes work for the next.
 _PASSES: tuple[ir.passes.PassBase, ...] = (
     Rewrite("fold-batch-norm", fold_batch_norm),
-    Rewrite("fold-constants", fold_constants),
+    Rewrite("fold-constants", partial(fold_constants, tied=False)),
     _DEAD_CODE,
     common.ShapeInferencePass(),
     Rewrite("simplify-attention", simplify_attention),
@@ -68,18 +72,23 @@ def prepare_onnx(
     *,
     told: Callable[[str], None] | None = warn_of_undone,
     opset: int = OLDEST,
+    state: Mapping[str, str] | None = None,
 ) -> Path:
     """Copy an ONNX file with functions inlined and constants lifted, after all graph passes.
 
     The passes are proven together: the graph is run before and after on random inputs. One that
     changes a result beyond rounding is undone.
 
+    Weights that several operators read stay one tensor.
+
     Args:
         source: an ONNX file; weights in external files are found beside it.
-        target: the file to write.
+        target: the file to write; weights over 2 GB go to a sibling ``.data`` file.
         told: called with what was undone, which is a Python warning if it is not given; None for a
             graph that is only timed, and not proven.
         opset: an older graph is brought to this operator set first.
+        state: ``{input: output that replaces it}``, noted in the file's metadata; without it the
+            file keeps the note that it has.
 
     Returns:
         ``target``.
@@ -87,11 +96,16 @@ def prepare_onnx(
     Raises:
         ModelReferenceError: ``source`` is missing or is not an ONNX file.
         ExportError: it is not a valid ONNX graph, or cannot be brought to that operator set.
+        SpecError: the graph has no such state.
     """
     model = load_onnx(source)
     raise_opset(model, opset)
     prepared = rewrite(model, _PASSES, told, _FORM)
-    ir.save(prepared, target)
+    if state:
+        graph = prepared.graph
+        found = resolved(state, tensor_specs(graph.inputs), tensor_specs(graph.outputs))
+        prepared.metadata_props[STATE] = to_text(found)
+    save_onnx(prepared, target)
     return target
 
 
@@ -109,7 +123,7 @@ def load_onnx(source: Path) -> ir.Model:
         )
     check_external_data(source)
     try:
-        proto = onnx.load(source)
+        proto = onnx.load(source, load_external_data=False)
         onnx.checker.check_model(str(source))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ExportError(
@@ -123,5 +137,6 @@ def load_onnx(source: Path) -> ir.Model:
         ) from error
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     if versions.get("", versions.get("ai.onnx", OLDEST)) < OLDEST:
-        proto = onnx.version_converter.convert_version(proto, OLDEST)
-    return ir.from_proto(proto)
+        proto = onnx.version_converter.convert_version(onnx.load(source), OLDEST)
+        return ir.from_proto(proto)
+    return ir.load(source)

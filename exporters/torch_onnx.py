@@ -18,6 +18,9 @@ import onnx
 import onnx_ir as ir
 import torch
 from edgekit.exporters.graph import MODULE
+from edgekit.exporters.recurrent_ops import TRANSLATIONS, whole_layers
+from edgekit.exporters.save import save_onnx
+from edgekit.exporters.unsupported import unsupported
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, UnsupportedOperatorError, WorkloadError
@@ -166,10 +169,13 @@ def _trace(
     names = {label for axes in dynamic.values() for label in axes.values()}
     dims = {label: torch.export.Dim(label, min=1) for label in names}
     named = {name: {a: dims[d] for a, d in dynamic.get(name, {}).items()} for name in examples}
-    shapes: Any = named if by_name else tuple(named.values())
+    shapes: Any = named if by_name else _grouped(model, tuple(named.values()))
 
     def export(shapes: Any) -> torch.export.ExportedProgram:
-        return torch.export.export(model, positional, by_name, dynamic_shapes=shapes, strict=strict)
+        with contextlib.nullcontext() if strict else whole_layers():
+            return torch.export.export(
+                model, positional, by_name, dynamic_shapes=shapes, strict=strict
+            )
 
     try:
         try:
@@ -190,6 +196,15 @@ def _arguments(
     if names == parameters[: len(names)] or not set(names) <= set(parameters):
         return tuple(examples.values()), {}
     return (), dict(examples)
+
+
+def _grouped(model: torch.nn.Module, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One value a parameter of ``forward``: those of ``*tensors`` are one tuple."""
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    for place, parameter in enumerate(parameters[: len(values)]):
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            return (*values[:place], values[place:])
+    return values
 
 
 def _within_bounds(error: Exception, shapes: Any) -> Any:
@@ -239,14 +254,13 @@ def _convert(
             opset_version=opset,
             input_names=list(input_names),
             output_names=list(output_names),
+            custom_translation_table=dict(TRANSLATIONS),
             verbose=False,
         )
     except Exception as error:  # the converter raises private types
         operator = _missing_operator(error)
         if operator:
-            raise UnsupportedOperatorError(
-                operator, _module_of(program, operator), "ONNX"
-            ) from error
+            raise unsupported(program, operator) from error
         raise ExportError(
             f"the traced model cannot be converted: {describe(error)}",
             where="torch.onnx.export",
@@ -305,33 +319,11 @@ def _missing_operator(error: BaseException | None) -> str | None:
     return None
 
 
-def _module_of(program: torch.export.ExportedProgram, operator: str) -> str:
-    """Dotted path and class of the module that calls ``operator``.
-
-    The converter names the decomposed operator (``prims.bessel_j0``), the traced program the one
-    that was written (``aten.special_bessel_j0``), so only the last part is compared.
-    """
-    name = operator.rpartition(".")[2]
-    for node in program.graph.nodes:
-        if node.op == "call_function" and name in str(node.target):
-            stack = list(node.meta.get("nn_module_stack", {}).values())
-            if stack:
-                path, kind = stack[-1]
-                label = kind if isinstance(kind, str) else kind.__qualname__
-                return f"{path or 'model'} ({label.rpartition('.')[2]})"
-    return ""
-
-
 def _save_checked(model: ir.Model, path: Path) -> None:
     # The converter's optimizer can leave two values with one name; the graph itself is right.
     common.NameFixPass()(model)
-    data = (
-        path.with_suffix(".data").name
-        if _weight_bytes(model) > onnx.checker.MAXIMUM_PROTOBUF
-        else None
-    )
     try:
-        ir.save(model, path, external_data=data)
+        save_onnx(model, path)
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
@@ -339,10 +331,6 @@ def _save_checked(model: ir.Model, path: Path) -> None:
             where=str(path),
             fix="Report it with the model's code; --debug shows the traceback",
         ) from error
-
-
-def _weight_bytes(model: ir.Model) -> int:
-    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
 
 
 def _double_ones(example: torch.Tensor, axes: Mapping[int, str]) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgekit.runtimes.base import Layer, Runtime, RuntimeStatus, Session, SessionOptions, given_name
+from edgekit.runtimes.stateful import StatefulSession
 
 from edgekit import registry
 from edgekit.errors import RuntimeUnavailableError
@@ -13,6 +14,7 @@ __all__ = [
     "RuntimeStatus",
     "Session",
     "SessionOptions",
+    "StatefulSession",
     "get",
     "given_name",
     "names",

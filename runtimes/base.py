@@ -11,12 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from edgekit.errors import SpecError
 from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
+from edgekit.state import State
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.stateful import StatefulSession
 
 __all__ = ["Layer", "Runtime", "RuntimeStatus", "Session", "SessionOptions", "given_name"]
 
@@ -99,11 +103,14 @@ class Session(ABC):
         layers: with :attr:`SessionOptions.intermediates`, every floating-point result inside, in
             the order of computation; :meth:`run` then returns those that have names, too, by
             their :attr:`Layer.tensor`.
+        states: what the model wants carried from call to call, where the artifact says so.
+            :meth:`run` does not; see :meth:`stateful`.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: tuple[Layer, ...] = ()
+    states: tuple[State, ...] = ()
     _worker: ThreadPoolExecutor | None = None
 
     def run(self, feeds: Feeds, out: Outputs | None = None) -> Outputs:
@@ -130,6 +137,16 @@ class Session(ABC):
             return self._run(arrays)
         self._check_out(out)
         return self._run_into(arrays, out)
+
+    def stateful(self) -> StatefulSession:
+        """This session with the state carried for the caller.
+
+        Raises:
+            SpecError: the model has no state.
+        """
+        from edgekit.runtimes.stateful import StatefulSession  # which is a session itself
+
+        return StatefulSession(self)
 
     def submit(self, feeds: Feeds) -> Future[Outputs]:
         """Start one inference in another thread; see :meth:`run`.

@@ -17,6 +17,7 @@ from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
 from edgekit.spec import Feeds, Outputs, TensorSpec
+from edgekit.state import STATE, from_text
 
 __all__ = ["OnnxRuntime"]
 
@@ -89,6 +90,7 @@ class _OnnxRuntimeSession(Session):
         own, inside = found[:outputs], found[outputs:] if outputs else []
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in own)
+        self.states = from_text(session.get_modelmeta().custom_metadata_map.get(STATE, "[]"))
         self._names = [spec.name for spec in self.outputs]
         self._names += [x.name for x in inside if _DTYPES.get(x.type, "").startswith("float")]
 

@@ -16,6 +16,7 @@ from edgekit.runtimes.openvino_forms import Form, Forms
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
 from edgekit.spec import Feeds, Outputs
+from edgekit.state import from_text
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -74,6 +75,7 @@ class _OpenVinoSession(Session):
         self.inputs = plan.inputs
         self.outputs = plan.outputs
         self.layers = forms.layers
+        self.states = from_text(plan.states)
         self._names = forms.names
         self._tensor = ov.Tensor
         self._fixed = [

@@ -21,6 +21,7 @@ from edgekit.runtimes.openvino_layers import add_all_outputs
 from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.spec import DTYPES, Array, TensorSpec
+from edgekit.state import STATE
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -34,6 +35,8 @@ _PRECISION_INFO = ["edgekit", "inference_precision"]
 _HINTS = {"bf16": "BF16", "fp16": "FP16"}
 #: Where the exporter names the shapes that most calls have: JSON, -1 for what stays dynamic.
 _SHAPES_INFO = ["edgekit", "usual_shapes"]
+#: Where OpenVINO keeps the ONNX file's metadata on states.
+_STATE_INFO = ["framework", STATE]
 #: Where the exporter says from which share of zeros on to pack int8 weights, and the option.
 _SPARSE_INFO = ["edgekit", "sparse_rate"]
 _SPARSE_RATE = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"
@@ -56,12 +59,14 @@ class Plan:
         outputs: likewise.
         shapes: the shapes that most calls have, -1 for what stays dynamic; empty without any.
         config: what the artifact wishes of the engine.
+        states: what the artifact says of its states, see :func:`edgekit.state.to_text`.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     shapes: dict[str, list[int]]
     config: dict[str, Any]
+    states: str = "[]"
 
 
 class Forms:
@@ -163,7 +168,10 @@ class Forms:
         if model.has_rt_info(_SHAPES_INFO):
             shapes = json.loads(model.get_rt_info(_SHAPES_INFO).astype(str))
         config = self._wishes() if self._device == "CPU" else {}
-        return Plan(tuple(_spec(port) for port in model.inputs), outputs, shapes, config)
+        states = "[]"
+        if model.has_rt_info(_STATE_INFO):
+            states = model.get_rt_info(_STATE_INFO).astype(str)
+        return Plan(tuple(_spec(port) for port in model.inputs), outputs, shapes, config, states)
 
     def _wishes(self) -> dict[str, Any]:
         """Settings that the exporter asked for, as far as this CPU has them."""
@@ -207,6 +215,7 @@ class _KeptForm(KeptFile):
             "outputs": [(spec.name, spec.dtype, spec.shape) for spec in plan.outputs],
             "shapes": plan.shapes,
             "config": plan.config,
+            "states": plan.states,
         }
         line = json.dumps([header, len(blob)]).encode()
         try:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -67,3 +69,46 @@ def test_no_calibration_data_tells_how_to_give_some(workload: Workload) -> None:
     workload.calibration = None
     with pytest.raises(CalibrationError, match="--calib"):
         list(workload.feeds())
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"state": {"imgae": "output"}}, "workload 'w', state: there is no 'imgae', did you mean"),
+        ({"state": {"image": "next"}}, "workload 'w', state: there is no 'next'. There are output"),
+        ({"dynamic_shapes": {"img": {0: "n"}}}, "workload 'w', dynamic_shapes: there is no 'img'"),
+        (
+            {"dynamic_shapes": {}, "other_inputs": {"image": torch.zeros(3, 3, 16, 16)}},
+            "has both dynamic_shapes and other_inputs",
+        ),
+        ({"other_inputs": {}}, "other_inputs: have nothing, example_inputs have image"),
+    ],
+)
+def test_names_that_are_not_there_are_refused(
+    network: torch.nn.Module, settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(WorkloadError, match=told):
+        Workload(
+            name="w",
+            model=network,
+            example_inputs={"image": torch.zeros(2, 3, 16, 16)},
+            **settings,  # type: ignore[arg-type]
+        )
+
+
+def test_a_second_example_says_what_is_dynamic(network: torch.nn.Module) -> None:
+    one, other = ({"image": torch.zeros(2, 3, size, size)} for size in (16, 20))
+    made = Workload(name="w", model=network, example_inputs=one, other_inputs=other)
+    assert made.dynamic == {"image": {2: "image_2", 3: "image_2"}}
+    assert dataclasses.replace(made, name="copy").dynamic == made.dynamic
+
+
+def test_a_dimension_of_state_alone_grows() -> None:
+    made = Workload(
+        name="w",
+        model=torch.nn.Bilinear(2, 2, 2),
+        example_inputs={"x": torch.zeros(2, 2), "past": torch.zeros(2, 2)},
+        dynamic_shapes={"x": {0: "batch"}, "past": {0: "batch", 1: "length"}},
+        state={"past": "output"},
+    )
+    assert made.growing == {"length"}

@@ -16,6 +16,8 @@ from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.quantize.ptq import Int8Ptq
 from edgekit.errors import CompressError
 from edgekit.exporters.graph import INFERENCE_PRECISION
+from edgekit.exporters.passes.fold_constants import fold_constants
+from edgekit.exporters.save import save_onnx
 from edgekit.numerics import InstructionSet
 from edgekit.spec import Feeds
 
@@ -118,7 +120,7 @@ class Compressor:
                     self._tell(engine, report)
         if changed:
             common.RemoveUnusedNodesPass()(model)
-            ir.save(model, path)
+            save_onnx(model, path)
             self._ready[engine, keep_float] = path
             _ask_for(half, path, path)
         return changed
@@ -139,7 +141,7 @@ class Compressor:
             )
         model = self._common().clone()
         names = step.make_switchable(model, self._context(engine, frozenset()))
-        ir.save(model, path)
+        save_onnx(model, path)
         return names
 
     def half_for(self, engine: str) -> str | None:
@@ -153,6 +155,7 @@ class Compressor:
         """The float graph after the passes that are the same for every engine."""
         if self._shared is None:
             self._shared = ir.load(self.source)
+            fold_constants(self._shared.graph)  # tied weights are quantized for each reader
             for step in self._passes:
                 if not step.per_engine:
                     context = self._context(self._engines[0].name, frozenset())
@@ -186,4 +189,4 @@ def _ask_for(half: str | None, source: Path, path: Path) -> None:
         model.metadata_props[INFERENCE_PRECISION] = half
     else:
         model.metadata_props.pop(INFERENCE_PRECISION, None)
-    ir.save(model, path)
+    save_onnx(model, path)

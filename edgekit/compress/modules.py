@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekit.errors import CompressError, WorkloadError, nearest
+from edgekit.nested import leaves
 from edgekit.workload import Workload
 
 __all__ = [
@@ -133,22 +133,10 @@ def named_outputs(result: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
 def flat_tensors(result: Any, name: str = "") -> dict[str, torch.Tensor]:
     """Every tensor in what ``forward`` returned, by where it is: ``logits``, ``hidden_states.2``.
 
-    Mappings (transformers' ``ModelOutput`` is one), dataclasses, lists and tuples are looked into;
-    a lone tensor is called ``output``.
+    See :func:`edgekit.nested.leaves`; a lone tensor is called ``output``.
     """
-    if isinstance(result, torch.Tensor):
-        return {name or "output": result}
-    parts: Iterable[tuple[Any, Any]] = ()
-    if isinstance(result, Mapping):
-        parts = result.items()
-    elif isinstance(result, list | tuple):
-        parts = enumerate(result)
-    elif is_dataclass(result) and not isinstance(result, type):
-        parts = ((field.name, getattr(result, field.name)) for field in fields(result))
-    found: dict[str, torch.Tensor] = {}
-    for key, part in parts:
-        found |= flat_tensors(part, f"{name}.{key}" if name else str(key))
-    return found
+    found = leaves(result, name)
+    return {key or "output": one for key, one in found.items() if isinstance(one, torch.Tensor)}
 
 
 def require_finite(model: nn.Module, where: str) -> None:
