@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
@@ -13,17 +13,20 @@ from edgekit.bundle import hash_file
 from edgekit.calibration import Calibrator, default_cache
 from edgekit.compress.base import GraphPass, Learned
 from edgekit.compress.compressor import Compressor
+from edgekit.compress.half import HalfPrecision
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
-from edgekit.errors import ExportError, RuntimeUnavailableError
-from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.engine_file import read_engine_file
+from edgekit.errors import ExportError, UnsupportedGpuError
+from edgekit.exporters import ExportOptions
 from edgekit.exporters.prepare import prepare_onnx
-from edgekit.exporters.tensorrt_engine import check_gpu
-from edgekit.manifest import Artifact, PassRecord
+from edgekit.exporters.tensorrt_engine import builder_flags
+from edgekit.manifest import Artifact, EngineRecord, PassRecord, Shapes
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
 from edgekit.reference import divisible
-from edgekit.spec import BATCH, TensorSpec
+from edgekit.spec import TensorSpec
+from edgekit.targets import EngineSettings, Target, parse_targets
 from edgekit.workload import Workload
 
 __all__ = [
@@ -46,16 +49,8 @@ _CHANGED_REFERENCE = "reference-changed.npz"
 #: Calibrate artifacts that are only timed on so many samples.
 _DRAFT_SAMPLES = 16
 
-#: The largest batch that a TensorRT engine accepts; other dynamic dimensions scale likewise.
-_LARGEST_DIM = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A runtime to build for, and the GPU generation for an engine that is tied to one."""
-
-    runtime: str
-    gpu: str | None = None
+#: Look for values that fp16 cannot hold in so many samples, where no recipe says.
+_HALF_SAMPLES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,35 +109,6 @@ class _Source:
     model: str = ORIGINAL
 
 
-def parse_targets(names: Sequence[str], gpu: str | None) -> tuple[Target, ...]:
-    """The targets that ``--runtime`` and ``--gpu`` ask for.
-
-    Args:
-        names: runtimes; empty for ONNX Runtime and OpenVINO.
-        gpu: compute capability such as ``sm89``; asks for a TensorRT-RTX engine, too.
-
-    Raises:
-        RuntimeUnavailableError: a runtime is unknown, or TensorRT-RTX was named without a GPU.
-        ExportError: the GPU is unknown.
-    """
-    wanted = list(names) or ["onnxruntime", "openvino"]
-    if gpu is not None and not any(exporters.get(name).needs_gpu_target for name in wanted):
-        wanted.append("tensorrt-rtx")
-    return tuple(_target(name, gpu) for name in dict.fromkeys(wanted))
-
-
-def _target(name: str, gpu: str | None) -> Target:
-    if not exporters.get(name).needs_gpu_target:
-        return Target(name)
-    if gpu is None:
-        raise RuntimeUnavailableError(
-            "an engine is built for one GPU generation",
-            where=f"runtime {name}",
-            fix="Name it with --gpu, for example --gpu sm89",
-        )
-    return Target(name, check_gpu(gpu))
-
-
 class Builder:
     """Builds artifacts into a bundle's folder.
 
@@ -154,10 +120,12 @@ class Builder:
         progress: told what is going on.
         machine: the instruction set that the artifacts will run on.
         model: which model this is, :data:`ORIGINAL` or :data:`SMALLER`.
+        engines: how engines for GPUs are built.
 
     Attributes:
         model: the uncompressed ONNX file, once :meth:`export` has run.
         profiled: the targets that can be compressed for.
+        notes: what was built otherwise than asked for, and why, one line each.
     """
 
     def __init__(
@@ -169,6 +137,7 @@ class Builder:
         progress: Progress,
         machine: InstructionSet,
         model: str = ORIGINAL,
+        engines: EngineSettings = EngineSettings(),  # noqa: B008, frozen
     ) -> None:
         self._workload = workload
         self._targets = targets
@@ -182,6 +151,9 @@ class Builder:
         self.model = folder / "model.onnx"
         label = "" if model == ORIGINAL else model
         self._source = _Source(self.model, label, model=model)
+        self._engines = engines
+        self._built: set[str] = set()
+        self.notes: list[str] = []
 
     def export(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Write ``model.onnx``, the uncompressed model.
@@ -214,16 +186,19 @@ class Builder:
     def compressor(self, recipe: Recipe) -> Compressor:
         """What applies the recipe's graph passes, for the engines of this run."""
         source = self._source
-        engines = [target.runtime for target in self.profiled]
-        calibrator = Calibrator(
+        engines = list(dict.fromkeys(target.runtime for target in self.profiled))
+        calibrator = self._calibrator(recipe.samples)
+        return Compressor(
+            source.onnx, recipe.graph_passes, engines, calibrator, self._machine, source.learned
+        )
+
+    def _calibrator(self, samples: int) -> Calibrator:
+        return Calibrator(
             self._workload.feeds,
-            samples=recipe.samples,
+            samples=samples,
             divisible=divisible(self._workload),
             cache=default_cache(),
             progress=lambda count: self._progress.update(f"{count} samples"),
-        )
-        return Compressor(
-            source.onnx, recipe.graph_passes, engines, calibrator, self._machine, source.learned
         )
 
     def draft(
@@ -247,16 +222,20 @@ class Builder:
 
         Raises:
             EdgekitError: a pass needs data and the workload has none, or the data is bad.
+
+        What a GPU cannot compute is left out, and :attr:`notes` says so.
         """
         built: list[Built | None] = []
         for target in self.profiled:
             if self._source.model == CHANGED and self._source.label:
                 precision = f"{self._source.label}-fp32"
                 built.append(self._artifact(target, precision, self._source.onnx))
-            built.append(self.variant(compressor, target))
             half = compressor.half_for(target.runtime)
-            if half is not None:
-                built.append(self.variant(compressor, target, half=half))
+            for wanted in dict.fromkeys([None, half]):
+                try:
+                    built.append(self.variant(compressor, target, half=wanted))
+                except UnsupportedGpuError as error:
+                    self.notes.append(f"Left out: {error.where}: {error.what}.")
         return [one for one in built if one is not None]
 
     def variant(
@@ -270,6 +249,8 @@ class Builder:
     ) -> Built | None:
         """One compressed artifact; None when the recipe changes nothing for that target.
 
+        None, too, when it is what the target already has in place of float32.
+
         Args:
             compressor: from :meth:`compressor`.
             target: what to build for.
@@ -279,6 +260,8 @@ class Builder:
         """
         parts = [self._source.label, compressor.precision, half, suffix]
         precision = "-".join(dict.fromkeys(filter(None, parts)))
+        if _identity(target, precision) in self._built:
+            return None
         self._progress.stage(f"Compress for {target.runtime}")
         path = self._work / f"{target.runtime}-{precision}.onnx"
         if not compressor.build(
@@ -319,10 +302,20 @@ class Builder:
 
     def _artifact(self, target: Target, precision: str, onnx: Path) -> Built:
         self._progress.stage(f"Build {precision} for {target.runtime}")
-        files = self._write(target, precision, onnx)
-        suffix = f"-{target.gpu}" if target.gpu else ""
+        try:
+            files = self._write(target, precision, onnx)
+        except UnsupportedGpuError as error:
+            if error.instead is None or error.instead in precision.split("-"):
+                raise
+            replaced = precision.removesuffix("fp32").removesuffix("-")
+            self.notes.append(f"{target.runtime} in {error.instead}: {error.what}.")
+            precision = "-".join(filter(None, (replaced, error.instead)))
+            onnx = self._in_half(target, precision, onnx, error.instead)
+            files = self._write(target, precision, onnx)
+        identity = _identity(target, precision)
+        self._built.add(identity)
         artifact = Artifact(
-            id=f"{target.runtime}-{precision}{suffix}",
+            id=identity,
             runtime=target.runtime,
             precision=precision,
             format=exporters.get(target.runtime).format,
@@ -330,8 +323,18 @@ class Builder:
             target=target.gpu,
             opset=self._opset,
             reference=_CHANGED_REFERENCE if self._source.model == CHANGED else None,
+            engine=self._engine_record(target, onnx, files[0]),
         )
         return Built(artifact, onnx, files[0], self._source.model)
+
+    def _in_half(self, target: Target, precision: str, onnx: Path, half: str) -> Path:
+        """The graph with float operators in half precision as far as its values allow."""
+        path = self._work / f"{target.runtime}-{precision}-half.onnx"
+        step = HalfPrecision.model_validate({"type": "half", "dtype": half})
+        calibrator = self._calibrator(_HALF_SAMPLES)
+        made = Compressor(onnx, [step], [target.runtime], calibrator, self._machine)
+        made.build(target.runtime, path)
+        return path
 
     def _write(self, target: Target, precision: str, onnx: Path) -> list[Path]:
         """The files of the target's form of ``onnx``, inside the bundle."""
@@ -344,27 +347,31 @@ class Builder:
         return self._export(target, onnx, stem)
 
     def _export(self, target: Target, onnx: Path, stem: Path) -> list[Path]:
-        exporter = exporters.get(target.runtime)
-        shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
-        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes))
+        return exporters.get(target.runtime).export(onnx, stem, self._options(target, onnx))
 
-    def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
-        """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""
-        specs = _specs(ir.load(onnx).graph.inputs)
-        sizes = {
-            dim: 1 if dim == BATCH else size
-            for spec in specs
-            for dim, size in zip(
-                spec.shape, self._workload.example_inputs[spec.name].shape, strict=True
-            )
-            if isinstance(dim, str)
-        }
-        largest = {dim: _LARGEST_DIM * size for dim, size in sizes.items()}
-        return {
-            spec.name: ShapeRange(spec.concrete({}), spec.concrete(sizes), spec.concrete(largest))
-            for spec in specs
-            if spec.dynamic
-        }
+    def _options(self, target: Target, onnx: Path) -> ExportOptions:
+        if not exporters.get(target.runtime).needs_gpu_target:
+            return ExportOptions(None, {})
+        example = {name: x.shape for name, x in self._workload.example_inputs.items()}
+        shapes = self._engines.shapes(_specs(ir.load(onnx).graph.inputs), example)
+        return ExportOptions(target.gpu, shapes, self._engines.workspace, self._engines.refit)
+
+    def _engine_record(self, target: Target, onnx: Path, file: Path) -> EngineRecord | None:
+        if exporters.get(target.runtime).format != "tensorrt-engine":
+            return None
+        head, options = read_engine_file(file), self._options(target, onnx)
+        return EngineRecord(
+            builder=head.builder,
+            version=head.version,
+            gpus=head.gpus,
+            shapes={name: Shapes(**asdict(shape)) for name, shape in options.shapes.items()},
+            flags=builder_flags(onnx, options),
+            workspace=options.workspace,
+        )
+
+
+def _identity(target: Target, precision: str) -> str:
+    return "-".join(filter(None, (target.runtime, precision, target.gpu)))
 
 
 def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:

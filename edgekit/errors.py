@@ -23,6 +23,7 @@ __all__ = [
     "RecipeError",
     "RuntimeUnavailableError",
     "SpecError",
+    "UnsupportedGpuError",
     "UnsupportedOperatorError",
     "WorkloadError",
     "nearest",
@@ -89,7 +90,7 @@ class UnsupportedOperatorError(ExportError):
     """An operator has no counterpart in the target format.
 
     Args:
-        operator: the operator's name in the source framework.
+        operator: the operator's name in the source framework, or several with commas between.
         module: dotted path of the module that produced it, empty if unknown.
         target: the format that lacks it.
     """
@@ -97,10 +98,35 @@ class UnsupportedOperatorError(ExportError):
     def __init__(self, operator: str, module: str, target: str) -> None:
         self.operator = operator
         self.module = module
+        subject = "operators {} have" if ", " in operator else "operator {} has"
         super().__init__(
-            f"operator {operator} has no {target} counterpart",
+            f"{subject.format(operator)} no {target} counterpart",
             where=f"module {module}" if module else None,
             fix="Rewrite that module with supported operators",
+        )
+
+
+class UnsupportedGpuError(ExportError):
+    """A GPU generation cannot compute what a graph asks for; another precision may do.
+
+    Args:
+        gpu: the generation, such as ``sm75``.
+        lacks: what it cannot do.
+        builder: the tool that says so.
+        where: the graph, and the operator where it is known.
+        instead: the half precision that it has in place of float32, None where that is not it.
+    """
+
+    def __init__(
+        self, gpu: str, lacks: str, *, builder: str, where: str, instead: str | None = None
+    ) -> None:
+        self.gpu = gpu
+        self.lacks = lacks
+        self.instead = instead
+        super().__init__(
+            f"{builder} has no {lacks} for {gpu}",
+            where=where,
+            fix=f"Compress with --recipe {instead or 'fp16'}, or build for a newer GPU",
         )
 
 

@@ -76,7 +76,7 @@ class Judge:
         self._progress = progress
         self._sessions: dict[str, Session] = {}
         for one in built:
-            if not unusable(one.artifact.runtime):
+            if not unusable(one.artifact.runtime, one.artifact.target):
                 options = SessionOptions(threads=timing.threads or this_machine().cores)
                 session = runtimes.require(one.artifact.runtime).load(one.path, options)
                 self._sessions[one.artifact.id] = stack.enter_context(session)
@@ -110,7 +110,8 @@ class Judge:
             reference = self.references[one.model]
             record = verify_artifact(artifact.id, artifact.precision, session.run, reference)
         graph = "its ONNX graph was verified on ONNX Runtime"
-        why = f"{unusable(artifact.runtime)}; {graph if record.passed else record.reason}"
+        reason = unusable(artifact.runtime, artifact.target)
+        why = f"{reason}; {graph if record.passed else record.reason}"
         return record.model_copy(update={"ran": False, "reason": why})
 
     def evaluate(self, max_drop: float) -> Accuracy | None:

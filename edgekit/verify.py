@@ -234,7 +234,7 @@ def verify_bundle(bundle: Bundle, runtime: str | None = None) -> list[Verificati
 
 
 def _verify_stored(bundle: Bundle, artifact: Artifact) -> Verification:
-    reason = unusable(artifact.runtime)
+    reason = unusable(artifact.runtime, artifact.target)
     if reason:
         return _not_run(artifact.id, reason)
     reference = Reference.of(bundle, artifact)
@@ -242,12 +242,21 @@ def _verify_stored(bundle: Bundle, artifact: Artifact) -> Verification:
         return verify_artifact(artifact.id, artifact.precision, session.run, reference)
 
 
-def unusable(runtime: str) -> str:
-    """Why artifacts of ``runtime`` cannot be run here; empty when they can."""
+def unusable(runtime: str, target: str | None = None) -> str:
+    """Why artifacts of ``runtime`` cannot be run here; empty when they can.
+
+    Args:
+        runtime: its name.
+        target: the device that the artifact was built for, where it is tied to one.
+    """
     if runtime not in runtimes.names():
         return f"edgekit builds {runtime} artifacts but does not run them"
     status = runtimes.get(runtime).status()
-    return "" if status.usable else status.reason
+    if not status.usable:
+        return status.reason
+    if target is not None and target != status.device:
+        return f"it was built for {target}, this GPU is {status.device}"
+    return ""
 
 
 def _not_run(artifact: str, reason: str) -> Verification:

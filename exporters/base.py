@@ -32,10 +32,14 @@ class ExportOptions:
     Attributes:
         gpu: compute capability such as ``sm89``, for engines that are tied to one.
         shapes: for each input with a dynamic dimension, where the target is a GPU.
+        workspace: bytes of scratch memory that a GPU kernel may use; None for what there is.
+        refit: let the weights of a GPU engine be exchanged later.
     """
 
     gpu: str | None
     shapes: Mapping[str, ShapeRange]
+    workspace: int | None = None
+    refit: bool = False
 
 
 class Exporter(Protocol):

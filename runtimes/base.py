@@ -29,13 +29,15 @@ class RuntimeStatus:
         usable: True when :meth:`Runtime.load` can work on this machine.
         version: version of the engine, None when it is not installed.
         reason: why it is not usable (empty when it is).
-        install: the command that would make it usable (empty when it is).
+        install: the command that would make it usable (empty when it is, or none would).
+        device: what artifacts run on, where they are built for one device: ``sm89``.
     """
 
     usable: bool
     version: str | None = None
     reason: str = ""
     install: str = ""
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._options import Calib, Gpu, Json, Model, Output, Runtimes, Sizes, Threads
+from edgekit.cli._options import (
+    Calib,
+    Gpu,
+    Json,
+    Model,
+    Output,
+    Ranges,
+    Refit,
+    Runtimes,
+    Sizes,
+    Threads,
+    Workspace,
+)
 
 __all__ = ["compress"]
 
@@ -19,6 +31,9 @@ def compress(
     output: Output = None,
     runtime: Runtimes = None,
     gpu: Gpu = None,
+    range_: Ranges = None,
+    workspace: Workspace = None,
+    refit: Refit = False,
     calib: Calib = None,
     threads: Threads = None,
     target: Annotated[
@@ -42,13 +57,15 @@ def compress(
     it, and selects the fastest one inside the budget for each runtime.
     """
     from edgekit.cli._build import build_and_show
+    from edgekit.targets import engine_settings
 
     build_and_show(
         model,
         recipe=recipe,
         output=output,
         runtimes=runtime or [],
-        gpu=gpu,
+        gpu=",".join(gpu or []),
+        engines=engine_settings(range_ or [], workspace, refit=refit),
         calib=calib,
         threads=threads,
         target=target,

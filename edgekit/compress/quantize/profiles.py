@@ -160,5 +160,8 @@ _TENSORRT = replace(
 )
 
 PROFILES: Mapping[str, PlacementProfile] = MappingProxyType(
-    {profile.name: profile for profile in (_ONNXRUNTIME, _OPENVINO, _TENSORRT)}
+    {
+        profile.name: profile
+        for profile in (_ONNXRUNTIME, _OPENVINO, _TENSORRT, replace(_TENSORRT, name="tensorrt"))
+    }
 )
