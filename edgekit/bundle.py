@@ -77,17 +77,17 @@ class Bundle:
         """The file that a runtime loads for ``artifact``."""
         return self.path / artifact.files[0].path
 
-    def selected(self, runtime: str | None = None, device: str | None = None) -> Artifact:
+    def selected(self, runtime: str | None = None, gpu: str | None = None) -> Artifact:
         """The artifact chosen for ``runtime``, or the fastest choice of all runtimes.
 
         Args:
             runtime: its name.
-            device: the GPU generation of this machine, where the runtime's artifacts are each
-                built for one; None takes the first of them.
+            gpu: the GPU generation of this machine, where the runtime's artifacts are each built
+                for one; None takes the first of them.
 
         Raises:
             RuntimeUnavailableError: the bundle has nothing selected for that runtime, or nothing
-                for that device; says what to build.
+                for that GPU; says what to build.
         """
         decisions = self.manifest.decisions
         chosen = [d for d in decisions if runtime in {None, d.runtime}]
@@ -98,21 +98,19 @@ class Bundle:
                 where=str(self.path),
                 fix="Choose one of those, or export the model again with --runtime",
             )
-        fitting = [d for d in chosen if d.target is None or device in {None, d.target}]
+        fitting = [d for d in chosen if d.target is None or gpu in {None, d.target}]
         if not fitting:
-            raise self._no_engine(str(runtime), [str(d.target) for d in chosen], str(device))
+            raise self._no_engine(str(runtime), [str(d.target) for d in chosen], str(gpu))
         return self.manifest.artifact(fitting[0].selected)
 
-    def _no_engine(
-        self, runtime: str, targets: Sequence[str], device: str
-    ) -> RuntimeUnavailableError:
+    def _no_engine(self, runtime: str, targets: Sequence[str], gpu: str) -> RuntimeUnavailableError:
         recipe = str((self.manifest.recipe or {}).get("name", "fp32"))
         command = "export" if recipe == "fp32" else "compress"
         option = "" if recipe == "fp32" else f" --recipe {recipe}"
         model = self.manifest.source or "MODEL"
-        gpus = ",".join((*targets, device))
+        gpus = ",".join((*targets, gpu))
         return RuntimeUnavailableError(
-            f"its {runtime} engines are for {', '.join(targets)}, this GPU is {device}",
+            f"its {runtime} engines are for {', '.join(targets)}, this GPU is {gpu}",
             where=str(self.path),
             fix=f"Run: edgekit {command} {model}{option} --runtime {runtime} --gpu {gpus}",
         )

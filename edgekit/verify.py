@@ -254,8 +254,8 @@ def unusable(runtime: str, target: str | None = None) -> str:
     status = runtimes.get(runtime).status()
     if not status.usable:
         return status.reason
-    if target is not None and target != status.device:
-        return f"it was built for {target}, this GPU is {status.device}"
+    if target is not None and target != status.gpu:
+        return f"it was built for {target}, this GPU is {status.gpu}"
     return ""
 
 

@@ -74,7 +74,7 @@ def build_error(
             where=where,
         )
     fix = "Rewrite the layer that it names, or leave this runtime out with --runtime"
-    if "workspace limit" in text:
+    if re.search("workspace (limit|memory)", text):
         fix = "Raise --workspace, or leave it out"
     elif options.refit and "CUDA_SUCCESS" in text:
         text, fix = "a refittable engine is compiled on a GPU, and there is none", "Drop --refit"

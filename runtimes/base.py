@@ -30,14 +30,14 @@ class RuntimeStatus:
         version: version of the engine, None when it is not installed.
         reason: why it is not usable (empty when it is).
         install: the command that would make it usable (empty when it is, or none would).
-        device: what artifacts run on, where they are built for one device: ``sm89``.
+        gpu: generation of the GPU that artifacts run on (``sm89``), where each is built for one.
     """
 
     usable: bool
     version: str | None = None
     reason: str = ""
     install: str = ""
-    device: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

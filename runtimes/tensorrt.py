@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 from edgekit.runtimes.cuda_memory import CudaMemory
+from edgekit.runtimes.kept import KeptFile
 
-from edgekit.atomic import write_file
 from edgekit.cache import writeable
 from edgekit.engine_file import EngineFile, read_engine_file
 from edgekit.engine_log import ErrorLog
@@ -40,9 +39,7 @@ class TensorRt:
         gpu, why = find_gpu()
         if "not installed" in why:
             return self._missing(self._version(), why)
-        return RuntimeStatus(
-            usable=bool(gpu), version=self._version(), reason=why, device=gpu or None
-        )
+        return RuntimeStatus(usable=bool(gpu), version=self._version(), reason=why, gpu=gpu or None)
 
     def _version(self) -> str | None:
         try:
@@ -61,6 +58,12 @@ class TensorRt:
         if not status.usable:
             fix = f"Run: {status.install}" if status.install else "Load it where there is a GPU"
             raise RuntimeUnavailableError(status.reason, where=f"runtime {self.name}", fix=fix)
+        if options.device not in {None, "GPU"}:
+            raise RuntimeUnavailableError(
+                f"{self.name} has no device {options.device!r}",
+                where="device",
+                fix="Use GPU, and CUDA_VISIBLE_DEVICES to choose one of several",
+            )
         if options.intermediates:
             raise RuntimeUnavailableError(
                 "an engine does not give what it computes inside",
@@ -69,7 +72,7 @@ class TensorRt:
             )
         trt = importlib.import_module(self.package)  # heavy and optional
         log = ErrorLog(trt)
-        engine = self._engine(trt, trt.Runtime(log.logger), artifact)
+        engine = self._engine(trt, log, artifact)
         if engine is None:
             raise RuntimeUnavailableError(
                 f"{self.name} {trt.__version__} refuses the engine: {log.first}",
@@ -79,9 +82,9 @@ class TensorRt:
         context, keep = self._context(engine, artifact, options.cache)
         return _TensorRtSession(trt, engine, context, keep)
 
-    def _engine(self, trt: Any, runtime: Any, artifact: Path) -> Any:  # noqa: ARG002
+    def _engine(self, trt: Any, log: ErrorLog, artifact: Path) -> Any:
         """The engine, None (and a logged error) when it is refused."""
-        return runtime.deserialize_cuda_engine(artifact.read_bytes())
+        return trt.Runtime(log.logger).deserialize_cuda_engine(artifact.read_bytes())
 
     def _context(
         self, engine: Any, artifact: Path, cache: Path | None
@@ -100,15 +103,15 @@ class TensorRtRtx(TensorRt):
     name = "tensorrt-rtx"
     package = "tensorrt_rtx"
 
-    def _engine(self, trt: Any, runtime: Any, artifact: Path) -> Any:
-        data = artifact.read_bytes()
+    def _engine(self, trt: Any, log: ErrorLog, artifact: Path) -> Any:
+        runtime, data = trt.Runtime(log.logger), artifact.read_bytes()
         validity, found = runtime.get_engine_validity(data)
         if validity == trt.EngineValidity.INVALID:
             members = trt.EngineInvalidityDiagnostics.__members__.items()
             reasons = [name.replace("_", " ").lower() for name, bit in members if found & int(bit)]
             raise RuntimeUnavailableError(
                 f"{self.name} {trt.__version__} cannot run the engine: "
-                f"{', '.join(reasons) or 'no reason given'}",
+                f"{', '.join(reasons) or log.first}",
                 where=str(artifact),
                 fix="Build it again with this version, for this GPU; or update the GPU's driver",
             )
@@ -122,17 +125,21 @@ class TensorRtRtx(TensorRt):
             return super()._context(engine, artifact, cache)
         config = engine.create_runtime_config()
         kernels = config.create_runtime_cache()
-        digest = hashlib.sha256(artifact.read_bytes()).hexdigest()
-        kept = folder / f"{self.name}-{digest[:16]}.cache"
-        old = kept.read_bytes() if kept.is_file() else b""
+        kept = KeptFile([artifact], folder, self.name, str(self._version()), ".kernels")
+        old = kept.path.read_bytes() if kept.path.is_file() else b""
         if old:
-            kernels.deserialize(old)  # False where it is of another machine: then it starts empty
+            kernels.deserialize(old)  # False where it is of another GPU or driver: it starts empty
         config.set_runtime_cache(kernels)
 
         def keep() -> None:
             new = bytes(kernels.serialize())
-            if new != old:
-                write_file(kept, new)
+            if new == old:
+                return
+            try:
+                kept.partial.write_bytes(new)
+                kept.keep()
+            except OSError:  # a full disk costs the time of compiling again, no more
+                kept.drop()
 
         return engine.create_execution_context(config), keep
 
@@ -162,9 +169,9 @@ def check_engine(file: EngineFile, artifact: Path, runtime: str, status: Runtime
             where=str(artifact),
             fix=f"{mend}, or install {runtime}=={file.version}",
         )
-    if status.device is not None and file.gpus and status.device not in file.gpus:
+    if status.gpu is not None and file.gpus and status.gpu not in file.gpus:
         raise RuntimeUnavailableError(
-            f"was built for {', '.join(file.gpus)}, this GPU is {status.device}",
+            f"was built for {', '.join(file.gpus)}, this GPU is {status.gpu}",
             where=str(artifact),
             fix=mend,
         )

@@ -53,7 +53,7 @@ Ranges = Annotated[
 Workspace = Annotated[
     int | None,
     typer.Option(
-        min=0,
+        min=1,
         metavar="MB",
         help="Scratch memory that one kernel of a GPU engine may use [default: no limit].",
     ),

@@ -112,8 +112,7 @@ def choose_artifact(bundle: Bundle, runtime: str | None) -> Artifact:
         RuntimeUnavailableError: there is none.
     """
     if runtime is not None:
-        device = runtimes.require(runtime).status().device
-        return bundle.selected(runtime, device)
+        return bundle.selected(runtime, runtimes.require(runtime).status().gpu)
     reasons = []
     for decision in bundle.manifest.decisions:
         reason = unusable(decision.runtime, decision.target)
