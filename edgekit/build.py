@@ -258,7 +258,8 @@ class Builder:
             half: half precision that the float operators shall compute in.
             suffix: added to the precision, to tell variants apart.
         """
-        parts = [self._source.label, compressor.precision, half, suffix]
+        made = compressor.precision_for(target.runtime)
+        parts = [self._source.label, made, half, suffix]
         precision = "-".join(dict.fromkeys(filter(None, parts)))
         if _identity(target, precision) in self._built:
             return None
@@ -311,7 +312,12 @@ class Builder:
             self.notes.append(f"{target.runtime} in {error.instead}: {error.what}.")
             precision = "-".join(filter(None, (replaced, error.instead)))
             onnx = self._in_half(target, precision, onnx, error.instead)
-            files = self._write(target, precision, onnx)
+            try:
+                files = self._write(target, precision, onnx)
+            except UnsupportedGpuError as again:
+                what = f"{again.what}, and operators that need one cannot be {error.instead}"
+                fix = f"Leave {target.gpu} out of --gpu"
+                raise ExportError(what, where=error.where, fix=fix) from again
         identity = _identity(target, precision)
         self._built.add(identity)
         artifact = Artifact(

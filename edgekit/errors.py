@@ -19,6 +19,7 @@ __all__ = [
     "ExternalDataError",
     "GateError",
     "ModelReferenceError",
+    "OutOfRangeError",
     "OutputError",
     "RecipeError",
     "RuntimeUnavailableError",
@@ -60,6 +61,10 @@ class GateError(EdgekitError):
 
 class SpecError(EdgekitError):
     """A tensor does not fit the declared name, dtype or shape."""
+
+
+class OutOfRangeError(SpecError):
+    """A tensor fits the model, but not the sizes that an engine was built for."""
 
 
 class ModelReferenceError(EdgekitError):

@@ -13,16 +13,16 @@ from edgekit.build import ORIGINAL, Built
 from edgekit.emulation import emulated
 from edgekit.extremes import extreme_inputs
 from edgekit.machine import this_machine
-from edgekit.manifest import Accuracy, Verification
+from edgekit.manifest import Accuracy, Artifact, Verification
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
 from edgekit.profile.sizes import resized
 from edgekit.progress import Progress
-from edgekit.reference import divisible, reference_predict, take_samples
+from edgekit.reference import divisible, in_pieces, reference_predict, take_samples
 from edgekit.runtimes import Session, SessionOptions
 from edgekit.spec import Feeds
 from edgekit.verify import Reference, unusable, verify_artifact
-from edgekit.workload import Workload
+from edgekit.workload import Predict, Workload
 
 __all__ = ["Judge", "Timing", "verification_feeds"]
 
@@ -133,9 +133,11 @@ class Judge:
         with reference_predict(workload) as predict:
             reference = workload.score(predict)
         scores = {}
-        for name, session in self._sessions.items():
-            self._progress.update(name)
-            scores[name] = workload.score(session.run)
+        for one in self._built:
+            name = one.artifact.id
+            if name in self._sessions:
+                self._progress.update(name)
+                scores[name] = workload.score(self._any_batch(one.artifact))
         return Accuracy(
             metric=workload.metric.name,
             higher_is_better=workload.metric.higher_is_better,
@@ -143,6 +145,13 @@ class Judge:
             reference=reference,
             artifacts=scores,
         )
+
+    def _any_batch(self, artifact: Artifact) -> Predict:
+        """Runs the artifact on batches that may be larger than those its engine takes."""
+        run, engine = self._sessions[artifact.id].run, artifact.engine
+        if engine is None or not engine.shapes or not divisible(self._workload):
+            return run
+        return in_pieces(run, min(shapes.largest[0] for shapes in engine.shapes.values()))
 
     def profile(self) -> list[Samples]:
         """Latency of every artifact on one sample, all in one interleaved run."""

@@ -18,7 +18,7 @@ from edgekit.runtimes.kept import KeptFile
 from edgekit.cache import writeable
 from edgekit.engine_file import EngineFile, read_engine_file
 from edgekit.engine_log import ErrorLog
-from edgekit.errors import RuntimeUnavailableError, SpecError
+from edgekit.errors import OutOfRangeError, RuntimeUnavailableError
 from edgekit.gpu import find_gpu
 from edgekit.spec import DTYPES, Feeds, Outputs, TensorSpec
 
@@ -181,11 +181,11 @@ def check_shape(name: str, shape: _Shape, least: _Shape, most: _Shape) -> None:
     """Refuse an input of a size that the engine was not built for.
 
     Raises:
-        SpecError: a dimension lies outside the engine's optimization profile.
+        OutOfRangeError: a dimension lies outside the engine's optimization profile.
     """
     for axis, (size, low, high) in enumerate(zip(shape, least, most, strict=True)):
         if not low <= size <= high:
-            raise SpecError(
+            raise OutOfRangeError(
                 f"axis {axis} is {size}, the engine takes {low} to {high}",
                 where=f"tensor {name!r}",
                 fix="Build the engine with a --range that holds it",

@@ -10,7 +10,7 @@ from torch import nn
 
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
-from edgekit.errors import RuntimeUnavailableError, UnsupportedGpuError
+from edgekit.errors import ExportError, RuntimeUnavailableError
 from edgekit.gpu import find_gpu
 from edgekit.manifest import Artifact
 from edgekit.pipeline import make_bundle
@@ -127,6 +127,23 @@ def test_what_one_gpu_cannot_compute_is_left_out_for_it_only(tmp_path: Path) -> 
     assert any("no bfloat16 arithmetic for sm75" in note for note in bundle.manifest.notes)
 
 
+def test_float8_is_for_gpus_that_have_it_and_for_no_other_engine(tmp_path: Path) -> None:
+    bundle = make_bundle(
+        _workload(),
+        tmp_path / "m.edge",
+        recipe=load_recipe("fp8"),
+        targets=parse_targets(["onnxruntime", RTX], "sm86,sm89"),
+        timing=None,
+    )
+    ids = {artifact.id for artifact in bundle.manifest.artifacts}
+    made = {f"{RTX}-fp32-sm86", f"{RTX}-fp32-sm89", f"{RTX}-fp8-fp16-sm89"}
+    assert ids == {"onnxruntime-fp32", "onnxruntime-fp16"} | made
+    record = next(v for v in bundle.manifest.verification if "fp8" in v.artifact)
+    assert record.passed
+    assert 15.0 < record.outputs["output"].sqnr_db < 60.0
+    assert any("no float8 arithmetic for sm86" in note for note in bundle.manifest.notes)
+
+
 def test_what_a_gpu_cannot_compute_at_all_is_refused(tmp_path: Path) -> None:
     workload = Workload(
         name="lstm",
@@ -134,7 +151,7 @@ def test_what_a_gpu_cannot_compute_at_all_is_refused(tmp_path: Path) -> None:
         example_inputs={"x": torch.randn(1, 4, 8)},
         calibration=lambda: [{"x": torch.randn(8, 4, 8).numpy()}],
     )
-    with pytest.raises(UnsupportedGpuError, match="sm75"):
+    with pytest.raises(ExportError, match="Leave sm75 out of --gpu"):
         make_bundle(
             workload,
             tmp_path / "m.edge",
