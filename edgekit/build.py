@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
@@ -13,21 +13,24 @@ from edgekit.bundle import hash_file
 from edgekit.calibration import Calibrator, default_cache
 from edgekit.compress.base import GraphPass, Learned
 from edgekit.compress.compressor import Compressor
+from edgekit.compress.half import HalfPrecision
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
-from edgekit.errors import ExportError
-from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.engine_file import read_engine_file
+from edgekit.errors import ExportError, UnsupportedGpuError
+from edgekit.exporters import ExportOptions
 from edgekit.exporters.graph import tensor_specs
 from edgekit.exporters.opset import opset_of, raise_opset
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.save import save_onnx
+from edgekit.exporters.tensorrt_engine import builder_flags
 from edgekit.external_data import check_external_data
-from edgekit.manifest import Artifact, PassRecord
+from edgekit.manifest import Artifact, EngineRecord, PassRecord, Shapes
 from edgekit.numerics import InstructionSet
 from edgekit.progress import Progress
 from edgekit.reference import divisible
-from edgekit.spec import BATCH, TensorSpec
-from edgekit.targets import Target, parse_targets
+from edgekit.spec import TensorSpec
+from edgekit.targets import EngineSettings, Target, parse_targets
 from edgekit.workload import Workload
 
 __all__ = [
@@ -50,8 +53,8 @@ _CHANGED_REFERENCE = "reference-changed.npz"
 #: Calibrate artifacts that are only timed on so many samples.
 _DRAFT_SAMPLES = 16
 
-#: The largest batch that a TensorRT engine accepts; other dynamic dimensions scale likewise.
-_LARGEST_DIM = 8
+#: Look for values that fp16 cannot hold in so many samples, where no recipe says.
+_HALF_SAMPLES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +124,13 @@ class Builder:
         progress: told what is going on.
         machine: the instruction set that the artifacts will run on.
         model: which model this is, :data:`ORIGINAL` or :data:`SMALLER`.
+        engines: how engines for GPUs are built.
 
     Attributes:
         model: the uncompressed ONNX file, once :meth:`export` has run.
         profiled: the targets that can be compressed for.
-        notes: which graph passes were undone, and why.
+        notes: what was built otherwise than asked for, and which graph passes were undone, one
+            line each.
     """
 
     def __init__(
@@ -137,6 +142,7 @@ class Builder:
         progress: Progress,
         machine: InstructionSet,
         model: str = ORIGINAL,
+        engines: EngineSettings = EngineSettings(),  # noqa: B008, frozen
     ) -> None:
         self._workload = workload
         self._targets = targets
@@ -149,9 +155,11 @@ class Builder:
         self._opset = min(target.opset or newest for target in targets)
         self._machine = machine
         self.model = folder / "model.onnx"
-        self.notes: list[str] = []
         label = "" if model == ORIGINAL else model
         self._source = _Source(self.model, label, model=model)
+        self._engines = engines
+        self._built: set[str] = set()
+        self.notes: list[str] = []
 
     def export(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """Write ``model.onnx``, the uncompressed model.
@@ -192,16 +200,19 @@ class Builder:
     def compressor(self, recipe: Recipe) -> Compressor:
         """What applies the recipe's graph passes, for the engines of this run."""
         source = self._source
-        engines = [target.runtime for target in self.profiled]
-        calibrator = Calibrator(
+        engines = list(dict.fromkeys(target.runtime for target in self.profiled))
+        calibrator = self._calibrator(recipe.samples)
+        return Compressor(
+            source.onnx, recipe.graph_passes, engines, calibrator, self._machine, source.learned
+        )
+
+    def _calibrator(self, samples: int) -> Calibrator:
+        return Calibrator(
             self._workload.feeds,
-            samples=recipe.samples,
+            samples=samples,
             divisible=divisible(self._workload),
             cache=default_cache(),
             progress=lambda count: self._progress.update(f"{count} samples"),
-        )
-        return Compressor(
-            source.onnx, recipe.graph_passes, engines, calibrator, self._machine, source.learned
         )
 
     def draft(
@@ -226,16 +237,20 @@ class Builder:
 
         Raises:
             EdgekitError: a pass needs data and the workload has none, or the data is bad.
+
+        What a GPU cannot compute is left out, and :attr:`notes` says so.
         """
         built: list[Built | None] = []
         for target in self.profiled:
             if self._source.model == CHANGED and self._source.label:
                 precision = f"{self._source.label}-fp32"
                 built.append(self._artifact(target, precision, self._source.onnx))
-            built.append(self.variant(compressor, target))
             half = compressor.half_for(target.runtime)
-            if half is not None:
-                built.append(self.variant(compressor, target, half=half))
+            for wanted in dict.fromkeys([None, half]):
+                try:
+                    built.append(self.variant(compressor, target, half=wanted))
+                except UnsupportedGpuError as error:
+                    self._tell(f"Left out: {error.where}: {error.what}.")
         return [one for one in built if one is not None]
 
     def variant(
@@ -249,6 +264,8 @@ class Builder:
     ) -> Built | None:
         """One compressed artifact; None when the recipe changes nothing for that target.
 
+        None, too, when it is what the target already has in place of float32.
+
         Args:
             compressor: from :meth:`compressor`.
             target: what to build for.
@@ -256,8 +273,11 @@ class Builder:
             half: half precision that the float operators shall compute in.
             suffix: added to the precision, to tell variants apart.
         """
-        parts = [self._source.label, compressor.precision, half, suffix]
+        made = compressor.precision_for(target.runtime)
+        parts = [self._source.label, made, half, suffix]
         precision = "-".join(dict.fromkeys(filter(None, parts)))
+        if _identity(target, precision) in self._built:
+            return None
         self._progress.stage(f"Compress for {target.runtime}")
         path = self._work / f"{target.runtime}-{precision}.onnx"
         if not compressor.build(
@@ -298,10 +318,25 @@ class Builder:
 
     def _artifact(self, target: Target, precision: str, onnx: Path) -> Built:
         self._progress.stage(f"Build {precision} for {target.runtime}")
-        files = self._write(target, precision, onnx)
-        suffix = f"-{target.gpu}" if target.gpu else ""
+        try:
+            files = self._write(target, precision, onnx)
+        except UnsupportedGpuError as error:
+            if error.instead is None or error.instead in precision.split("-"):
+                raise
+            replaced = precision.removesuffix("fp32").removesuffix("-")
+            self._tell(f"{target.runtime} in {error.instead}: {error.what}.")
+            precision = "-".join(filter(None, (replaced, error.instead)))
+            onnx = self._in_half(target, precision, onnx, error.instead)
+            try:
+                files = self._write(target, precision, onnx)
+            except UnsupportedGpuError as again:
+                what = f"{again.what}, and operators that need one cannot be {error.instead}"
+                fix = f"Leave {target.gpu} out of --gpu"
+                raise ExportError(what, where=error.where, fix=fix) from again
+        identity = _identity(target, precision)
+        self._built.add(identity)
         artifact = Artifact(
-            id=f"{target.runtime}-{precision}{suffix}",
+            id=identity,
             runtime=target.runtime,
             precision=precision,
             format=exporters.get(target.runtime).format,
@@ -309,8 +344,18 @@ class Builder:
             target=target.gpu,
             opset=max(opset_of(ir.load(onnx).opset_imports), target.opset or 0),
             reference=_CHANGED_REFERENCE if self._source.model == CHANGED else None,
+            engine=self._engine_record(target, onnx, files[0]),
         )
         return Built(artifact, onnx, files[0], self._source.model)
+
+    def _in_half(self, target: Target, precision: str, onnx: Path, half: str) -> Path:
+        """The graph with float operators in half precision as far as its values allow."""
+        path = self._work / f"{target.runtime}-{precision}-half.onnx"
+        step = HalfPrecision.model_validate({"type": "half", "dtype": half})
+        calibrator = self._calibrator(_HALF_SAMPLES)
+        made = Compressor(onnx, [step], [target.runtime], calibrator, self._machine)
+        made.build(target.runtime, path)
+        return path
 
     def _write(self, target: Target, precision: str, onnx: Path) -> list[Path]:
         """The files of the target's form of ``onnx``, inside the bundle."""
@@ -330,10 +375,9 @@ class Builder:
         stem: Path,
         told: Callable[[str], None] | None = None,
     ) -> list[Path]:
-        exporter = exporters.get(target.runtime)
-        shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
         onnx = _raised(onnx, target.opset, self._work)
-        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes, told))
+        options = self._options(target, onnx, told)
+        return exporters.get(target.runtime).export(onnx, stem, options)
 
     def _least_opset(self) -> int:
         """What a given ONNX file is brought to, where every target asks for as much."""
@@ -351,28 +395,37 @@ class Builder:
                 )
 
     def _tell(self, note: str) -> None:
-        """Keep for the bundle which graph pass was undone, and show it meanwhile."""
+        """Keep for the bundle what was done otherwise, and show it meanwhile."""
         if note not in self.notes:
             self.notes.append(note)
             self._progress.update(note)
 
-    def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
-        """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""
-        specs = tensor_specs(ir.load(onnx).graph.inputs)
-        sizes = {
-            dim: 1 if dim == BATCH else size
-            for spec in specs
-            for dim, size in zip(
-                spec.shape, self._workload.example_inputs[spec.name].shape, strict=True
-            )
-            if isinstance(dim, str)
-        }
-        largest = {dim: _LARGEST_DIM * size for dim, size in sizes.items()}
-        return {
-            spec.name: ShapeRange(spec.concrete({}), spec.concrete(sizes), spec.concrete(largest))
-            for spec in specs
-            if spec.dynamic
-        }
+    def _options(
+        self, target: Target, onnx: Path, told: Callable[[str], None] | None = None
+    ) -> ExportOptions:
+        if not exporters.get(target.runtime).needs_gpu_target:
+            return ExportOptions(None, {}, told)
+        example = {name: x.shape for name, x in self._workload.example_inputs.items()}
+        shapes = self._engines.shapes(tensor_specs(ir.load(onnx).graph.inputs), example)
+        workspace, refit = self._engines.workspace, self._engines.refit
+        return ExportOptions(target.gpu, shapes, told, workspace, refit)
+
+    def _engine_record(self, target: Target, onnx: Path, file: Path) -> EngineRecord | None:
+        if exporters.get(target.runtime).format != "tensorrt-engine":
+            return None
+        head, options = read_engine_file(file), self._options(target, onnx)
+        return EngineRecord(
+            builder=head.builder,
+            version=head.version,
+            gpus=head.gpus,
+            shapes={name: Shapes(**asdict(shape)) for name, shape in options.shapes.items()},
+            flags=builder_flags(onnx, options),
+            workspace=options.workspace,
+        )
+
+
+def _identity(target: Target, precision: str) -> str:
+    return "-".join(filter(None, (target.runtime, precision, target.gpu)))
 
 
 def _raised(onnx: Path, opset: int | None, work: Path) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,23 +77,43 @@ class Bundle:
         """The file that a runtime loads for ``artifact``."""
         return self.path / artifact.files[0].path
 
-    def selected(self, runtime: str | None = None) -> Artifact:
+    def selected(self, runtime: str | None = None, gpu: str | None = None) -> Artifact:
         """The artifact chosen for ``runtime``, or the fastest choice of all runtimes.
 
+        Args:
+            runtime: its name.
+            gpu: the GPU generation of this machine, where the runtime's artifacts are each built
+                for one; None takes the first of them.
+
         Raises:
-            RuntimeUnavailableError: the bundle has nothing selected for that runtime.
+            RuntimeUnavailableError: the bundle has nothing selected for that runtime, or nothing
+                for that GPU; says what to build.
         """
-        chosen = {d.runtime: self.manifest.artifact(d.selected) for d in self.manifest.decisions}
-        if runtime is None and chosen:
-            return next(iter(chosen.values()))
-        if runtime is None or runtime not in chosen:
-            has = ", ".join(chosen) or "no runtime"
+        decisions = self.manifest.decisions
+        chosen = [d for d in decisions if runtime in {None, d.runtime}]
+        if not chosen:
+            has = ", ".join(dict.fromkeys(d.runtime for d in decisions)) or "no runtime"
             raise RuntimeUnavailableError(
                 f"holds nothing for runtime {runtime!r}, only for {has}",
                 where=str(self.path),
                 fix="Choose one of those, or export the model again with --runtime",
             )
-        return chosen[runtime]
+        fitting = [d for d in chosen if d.target is None or gpu in {None, d.target}]
+        if not fitting:
+            raise self._no_engine(str(runtime), [str(d.target) for d in chosen], str(gpu))
+        return self.manifest.artifact(fitting[0].selected)
+
+    def _no_engine(self, runtime: str, targets: Sequence[str], gpu: str) -> RuntimeUnavailableError:
+        recipe = str((self.manifest.recipe or {}).get("name", "fp32"))
+        command = "export" if recipe == "fp32" else "compress"
+        option = "" if recipe == "fp32" else f" --recipe {recipe}"
+        model = self.manifest.source or "MODEL"
+        gpus = ",".join((*targets, gpu))
+        return RuntimeUnavailableError(
+            f"its {runtime} engines are for {', '.join(targets)}, this GPU is {gpu}",
+            where=str(self.path),
+            fix=f"Run: edgekit {command} {model}{option} --runtime {runtime} --gpu {gpus}",
+        )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import runtimes
-from edgekit.build import Builder, Target
+from edgekit.build import Builder
 from edgekit.compress.base import GraphPass, Measured
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
@@ -20,6 +20,7 @@ from edgekit.profile.stats import compare, percentile, summarize
 from edgekit.reference import take_samples
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
+from edgekit.targets import Target
 from edgekit.verify import unusable
 from edgekit.workload import Workload
 
@@ -65,7 +66,7 @@ class ArtifactClock:
     @staticmethod
     def available(builder: Builder) -> bool:
         """Whether any of the builder's engines can run here."""
-        return any(not unusable(target.runtime) for target in builder.profiled)
+        return any(not unusable(target.runtime, target.gpu) for target in builder.profiled)
 
     def compare(self, baseline: Workload, candidate: Workload) -> Measured:
         """Time two workloads' models in one interleaved run.
@@ -90,7 +91,9 @@ class ArtifactClock:
 
     @cached_property
     def _target(self) -> Target:
-        usable = [target for target in self._builder.profiled if not unusable(target.runtime)]
+        usable = [
+            target for target in self._builder.profiled if not unusable(target.runtime, target.gpu)
+        ]
         if len(usable) == 1:
             return usable[0]
         medians = [summarize(one).p50 for one in self._run([(self._original, t) for t in usable])]

@@ -19,10 +19,12 @@ __all__ = [
     "ExternalDataError",
     "GateError",
     "ModelReferenceError",
+    "OutOfRangeError",
     "OutputError",
     "RecipeError",
     "RuntimeUnavailableError",
     "SpecError",
+    "UnsupportedGpuError",
     "UnsupportedOperatorError",
     "WorkloadError",
     "nearest",
@@ -61,6 +63,10 @@ class SpecError(EdgekitError):
     """A tensor does not fit the declared name, dtype or shape."""
 
 
+class OutOfRangeError(SpecError):
+    """A tensor fits the model, but not the sizes that an engine was built for."""
+
+
 class ModelReferenceError(EdgekitError):
     """A MODEL argument cannot be resolved or loaded."""
 
@@ -89,7 +95,7 @@ class UnsupportedOperatorError(ExportError):
     """An operator has no counterpart in the target format.
 
     Args:
-        operator: the operator's name in the source framework.
+        operator: the operator's name in the source framework, or several with commas between.
         module: dotted path of the module that produced it, empty if unknown.
         target: the format that lacks it.
         source: file and line of the code that calls it, empty if unknown.
@@ -103,11 +109,36 @@ class UnsupportedOperatorError(ExportError):
         self.module = module
         self.source = source
         self.rewrite = rewrite
+        subject = "operators {} have" if ", " in operator else "operator {} has"
         places = [source, f"module {module}" if module else ""]
         super().__init__(
-            f"operator {operator} has no {target} counterpart",
+            f"{subject.format(operator)} no {target} counterpart",
             where=", ".join(filter(None, places)),
             fix=f"Write {rewrite}" if rewrite else "Rewrite that code with supported operators",
+        )
+
+
+class UnsupportedGpuError(ExportError):
+    """A GPU generation cannot compute what a graph asks for; another precision may do.
+
+    Args:
+        gpu: the generation, such as ``sm75``.
+        lacks: what it cannot do.
+        builder: the tool that says so.
+        where: the graph, and the operator where it is known.
+        instead: the half precision that it has in place of float32, None where that is not it.
+    """
+
+    def __init__(
+        self, gpu: str, lacks: str, *, builder: str, where: str, instead: str | None = None
+    ) -> None:
+        self.gpu = gpu
+        self.lacks = lacks
+        self.instead = instead
+        super().__init__(
+            f"{builder} has no {lacks} for {gpu}",
+            where=where,
+            fix=f"Compress with --recipe {instead or 'fp16'}, or build for a newer GPU",
         )
 
 

@@ -10,18 +10,19 @@ import numpy as np
 
 from edgekit import runtimes
 from edgekit.build import ORIGINAL, Built
+from edgekit.emulation import emulated
 from edgekit.extremes import extreme_inputs
 from edgekit.machine import this_machine
-from edgekit.manifest import Accuracy, Verification
+from edgekit.manifest import Accuracy, Artifact, Verification
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
 from edgekit.profile.sizes import resized
 from edgekit.progress import Progress
-from edgekit.reference import divisible, reference_predict, take_samples
+from edgekit.reference import divisible, in_pieces, reference_predict, take_samples
 from edgekit.runtimes import Session, SessionOptions
 from edgekit.spec import Feeds
 from edgekit.verify import Reference, unusable, verify_artifact
-from edgekit.workload import Workload
+from edgekit.workload import Predict, Workload
 
 __all__ = ["Judge", "Timing", "verification_feeds"]
 
@@ -76,7 +77,7 @@ class Judge:
         self._progress = progress
         self._sessions: dict[str, Session] = {}
         for one in built:
-            if not unusable(one.artifact.runtime):
+            if not unusable(one.artifact.runtime, one.artifact.target):
                 options = SessionOptions(threads=timing.threads or this_machine().cores)
                 session = runtimes.require(one.artifact.runtime).load(one.path, options)
                 self._sessions[one.artifact.id] = stack.enter_context(session)
@@ -106,11 +107,15 @@ class Judge:
     def _verify_graph(self, one: Built) -> Verification:
         """Check the ONNX graph that an engine for absent hardware was built from."""
         artifact = one.artifact
-        with runtimes.require("onnxruntime").load(one.onnx) as session:
+        graph = emulated(one.onnx)
+        # ONNX Runtime would take the roundings out again.
+        options = SessionOptions(optimize=graph == one.onnx)
+        with runtimes.require("onnxruntime").load(graph, options) as session:
             reference = self.references[one.model]
             record = verify_artifact(artifact.id, artifact.precision, session.run, reference)
-        graph = "its ONNX graph was verified on ONNX Runtime"
-        why = f"{unusable(artifact.runtime)}; {graph if record.passed else record.reason}"
+        checked = "its ONNX graph was verified on ONNX Runtime"
+        reason = unusable(artifact.runtime, artifact.target)
+        why = f"{reason}; {checked if record.passed else record.reason}"
         return record.model_copy(update={"ran": False, "reason": why})
 
     def evaluate(self, max_drop: float) -> Accuracy | None:
@@ -128,9 +133,11 @@ class Judge:
         with reference_predict(workload) as predict:
             reference = workload.score(predict)
         scores = {}
-        for name, session in self._sessions.items():
-            self._progress.update(name)
-            scores[name] = workload.score(session.run)
+        for one in self._built:
+            name = one.artifact.id
+            if name in self._sessions:
+                self._progress.update(name)
+                scores[name] = workload.score(self._any_batch(one.artifact))
         return Accuracy(
             metric=workload.metric.name,
             higher_is_better=workload.metric.higher_is_better,
@@ -138,6 +145,13 @@ class Judge:
             reference=reference,
             artifacts=scores,
         )
+
+    def _any_batch(self, artifact: Artifact) -> Predict:
+        """Runs the artifact on batches that may be larger than those its engine takes."""
+        run, engine = self._sessions[artifact.id].run, artifact.engine
+        if engine is None or not engine.shapes or not divisible(self._workload):
+            return run
+        return in_pieces(run, min(shapes.largest[0] for shapes in engine.shapes.values()))
 
     def profile(self) -> list[Samples]:
         """Latency of every artifact on one sample, all in one interleaved run."""

@@ -18,12 +18,14 @@ __all__ = [
     "Accuracy",
     "Artifact",
     "Decision",
+    "EngineRecord",
     "Extreme",
     "Fidelity",
     "FileEntry",
     "Manifest",
     "PassChange",
     "PassRecord",
+    "Shapes",
     "Spec",
     "StateRecord",
     "Verification",
@@ -79,6 +81,34 @@ class FileEntry(_Record):
     size: int = Field(ge=0)
 
 
+class Shapes(_Record):
+    """The shapes of one input that an engine takes; it is fastest at the typical one."""
+
+    smallest: tuple[int, ...]
+    typical: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+class EngineRecord(_Record):
+    """How an engine for a GPU was built.
+
+    Attributes:
+        builder: the runtime whose builder made it.
+        version: of that builder; no other version reads the engine.
+        gpus: the generations that it runs on, empty where the file does not say.
+        shapes: for each input with a dynamic dimension.
+        flags: of the builder, by their names in its ``BuilderFlag``.
+        workspace: bytes of scratch memory that a kernel may use, None without a limit.
+    """
+
+    builder: str
+    version: str
+    gpus: tuple[str, ...]
+    shapes: dict[str, Shapes]
+    flags: tuple[str, ...]
+    workspace: int | None
+
+
 class Artifact(_Record):
     """One deployable form of the model.
 
@@ -92,6 +122,7 @@ class Artifact(_Record):
         opset: ONNX opset of the graph it was made from.
         reference: samples with the outputs of the PyTorch module it was made from, where that is
             not the original (it was pruned, say); relative to the bundle.
+        engine: how it was built, where it is an engine for a GPU.
     """
 
     id: str
@@ -102,6 +133,7 @@ class Artifact(_Record):
     target: str | None = None
     opset: int
     reference: str | None = None
+    engine: EngineRecord | None = None
 
     @property
     def size(self) -> int:
@@ -216,9 +248,15 @@ class PassRecord(_Record):
 
 
 class Decision(_Record):
-    """Which artifact a runtime gets, and why each other one was not chosen."""
+    """Which artifact a runtime gets, and why each other one was not chosen.
+
+    Attributes:
+        target: the device that its artifacts were built for, where they are tied to one: such a
+            runtime has a decision for each.
+    """
 
     runtime: str
+    target: str | None = None
     selected: str
     reason: str
     rejected: dict[str, str]
@@ -261,6 +299,11 @@ class Manifest(_Record):
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     machine: Machine
+
+    def of(self, decision: Decision) -> list[Artifact]:
+        """The artifacts that it was made among, the uncompressed one first."""
+        kind = (decision.runtime, decision.target)
+        return [a for a in self.artifacts if (a.runtime, a.target) == kind]
 
     def artifact(self, identity: str) -> Artifact:
         """The artifact of that id (KeyError when there is none)."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekit.build import CHANGED, ORIGINAL, SMALLER, Builder, Built, Changed, Target
+from edgekit.build import CHANGED, ORIGINAL, SMALLER, Builder, Built, Changed
 from edgekit.bundle import Bundle, hash_file, seal, writing
 from edgekit.clock import ArtifactClock
 from edgekit.compress.base import ModuleContext
@@ -41,6 +41,7 @@ from edgekit.reference import reference_predict
 from edgekit.select import decide
 from edgekit.spec import TensorSpec
 from edgekit.state import resolved
+from edgekit.targets import EngineSettings, Target
 from edgekit.verify import unusable
 from edgekit.workload import Workload
 
@@ -60,6 +61,7 @@ def make_bundle(
     targets: Sequence[Target],
     timing: Timing | None = Timing(),  # noqa: B008, frozen
     machine: InstructionSet | None = None,
+    engines: EngineSettings = EngineSettings(),  # noqa: B008
     source: str = "",
     progress: Progress = Silent(),  # noqa: B008
 ) -> Bundle:
@@ -72,6 +74,7 @@ def make_bundle(
         targets: the runtimes to build for.
         timing: how to measure latency, None not to.
         machine: the instruction set of the machine that will run it, None for this one's.
+        engines: how engines for GPUs are built.
         source: what the user called the model, for the record.
         progress: told what is going on.
 
@@ -80,13 +83,14 @@ def make_bundle(
         EdgekitError: bad input of any kind, see :mod:`edgekit.errors`.
     """
     require_dimensions(workload.dynamic, timing.sizes if timing is not None else {})
+    require_dimensions(workload.dynamic, engines.ranges, "--range")
     beside = out.with_name(f"{out.name}.training")
     with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
         made_for = machine or probe(this_machine().features)
         context = ModuleContext(folder=beside, progress=progress)
         workload, first = _redefined(workload, recipe, context)
-        builder = Builder(workload, targets, folder, work, progress, made_for)
+        builder = Builder(workload, targets, folder, work, progress, made_for, ORIGINAL, engines)
         inputs, outputs = builder.export()
         built = builder.originals()
         changed = _changed(workload, builder, recipe, timing, context)
@@ -95,7 +99,7 @@ def make_bundle(
         built += builder.compressed(compressor) if recipe.passes else []
         journal = _search(workload, builder, compressor, recipe, timing, out, work, built, progress)
         models = {ORIGINAL: workload, CHANGED: changed.workload}
-        others = _smaller(workload, targets, recipe, work, progress, made_for, models)
+        others = _smaller(workload, targets, recipe, work, progress, made_for, models, engines)
         with ExitStack() as stack:
             judge = Judge(workload, models, built + others, timing or Timing(), progress, stack)
             verification = judge.verify()
@@ -166,6 +170,7 @@ def _smaller(
     progress: Progress,
     machine: InstructionSet,
     models: dict[str, Workload],
+    engines: EngineSettings,
 ) -> list[Built]:
     """The artifacts of the smaller variant, where there is one and the recipe makes models smaller.
 
@@ -176,7 +181,9 @@ def _smaller(
     smaller = workload.smaller()
     scratch = work / SMALLER
     scratch.mkdir()
-    builder = Builder(smaller, targets, scratch / "built", scratch, progress, machine, SMALLER)
+    builder = Builder(
+        smaller, targets, scratch / "built", scratch, progress, machine, SMALLER, engines
+    )
     builder.export()
     models[SMALLER] = smaller
     built = builder.originals()
@@ -236,7 +243,7 @@ def _search(
         progress=progress,
     )
     for target in builder.profiled:
-        if not unusable(target.runtime):
+        if not unusable(target.runtime, target.gpu):
             found = search.run(target, score)
             built += [found] if found is not None else []
     return journal
@@ -268,10 +275,10 @@ def _decide(
     samples: Sequence[Samples],
     recipe: Recipe,
 ) -> tuple[Decision, ...]:
-    """One decision a runtime, the runtime whose choice is fastest first."""
-    by_runtime: dict[str, list[Built]] = {}
+    """One decision a runtime (and GPU), the one whose choice is fastest first."""
+    groups: dict[tuple[str, str | None], list[Built]] = {}
     for one in built:
-        by_runtime.setdefault(one.artifact.runtime, []).append(one)
+        groups.setdefault((one.artifact.runtime, one.artifact.target), []).append(one)
     latency = {record.artifact: record for record in samples}
     decisions = [
         decide(
@@ -281,8 +288,8 @@ def _decide(
             accuracy=accuracy,
             samples=latency,
             budget=recipe.budget,
-        )
-        for runtime, group in by_runtime.items()
+        ).model_copy(update={"target": gpu})
+        for (runtime, gpu), group in groups.items()
     ]
     return tuple(sorted(decisions, key=lambda decision: _median_ns(latency, decision.selected)))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["divisible", "reference_predict", "take_samples"]
+__all__ = ["divisible", "in_pieces", "reference_predict", "take_samples"]
 
 
 @contextmanager
@@ -54,6 +54,25 @@ def divisible(workload: Workload) -> bool:
     """Whether axis 0 of every input is the same dynamic dimension, so that it counts samples."""
     batch_axes = {axes.get(0) for axes in workload.dynamic.values()}
     return len(batch_axes) == 1 and None not in batch_axes
+
+
+def in_pieces(predict: Predict, most: int) -> Predict:
+    """``predict`` that takes larger batches than ``most``: in pieces, one after the other.
+
+    Only for a model whose inputs and outputs all count samples along axis 0.
+    """
+
+    def run(feeds: Feeds) -> Outputs:
+        count = max((len(array) for array in feeds.values()), default=0)
+        if count <= most:
+            return predict(feeds)
+        parts = [
+            predict({name: array[start : start + most] for name, array in feeds.items()})
+            for start in range(0, count, most)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return run
 
 
 def _rows(batch: Feeds) -> Iterator[Feeds]:

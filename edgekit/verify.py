@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
-from edgekit.errors import BundleError, EdgekitError
+from edgekit.errors import BundleError, EdgekitError, OutOfRangeError
 from edgekit.extremes import VALUES
 from edgekit.fidelity import FidelityMeter
 from edgekit.manifest import Artifact, Extreme, Fidelity, Verification
@@ -25,7 +25,7 @@ __all__ = ["DATA", "GATES", "Reference", "gate", "verify_artifact", "verify_bund
 #: artifact. fp32 differs from PyTorch by the order of its sums only. A quantized artifact is judged
 #: by the workload's metric; this gate catches one that is plainly broken.
 GATES: Mapping[str, float] = MappingProxyType(
-    {"int4": 3.0, "int8": 6.0, "bf16": 20.0, "fp16": 35.0, "fp32": 60.0}
+    {"int4": 3.0, "int8": 6.0, "fp8": 6.0, "bf16": 20.0, "fp16": 35.0, "fp32": 60.0}
 )
 
 
@@ -168,10 +168,14 @@ def verify_artifact(
         reference: samples with the original's outputs.
     """
     outputs, problem = _compared(predict, reference.like_data(), precision)
+    if not outputs and not problem and reference.feeds:
+        problem = "none of the samples is of a size that it was built for"
     extremes = {}
     for kind in dict.fromkeys(reference.kinds):
         if kind != DATA:
             found, wrong = _survived(predict, reference.of_kind(kind), precision)
+            if not found and not wrong:
+                continue  # of a size that it was not built for
             gated = kind not in VALUES or gate(precision) == GATES["fp32"]
             extremes[kind] = Extreme(outputs=found, reason=wrong, gated=gated)
             if wrong and gated and not problem:
@@ -199,11 +203,17 @@ def _survived(
 def _compared(
     predict: Predict, reference: Reference, precision: str
 ) -> tuple[dict[str, Fidelity], str]:
-    """How close the outputs are, and what is wrong with them, if anything."""
+    """How close the outputs are, and what is wrong with them, if anything.
+
+    Samples of sizes that an engine was not built for are left out: it says so itself.
+    """
     meters: dict[str, FidelityMeter] = {}
     problem = ""
     for feeds, wanted in zip(reference.feeds, reference.outputs, strict=True):
-        got = predict(feeds)
+        try:
+            got = predict(feeds)
+        except OutOfRangeError:
+            continue
         for name, value in wanted.items():
             problem = problem or _mismatch(name, value, got)
             if not problem:
@@ -234,7 +244,7 @@ def verify_bundle(bundle: Bundle, runtime: str | None = None) -> list[Verificati
 
 
 def _verify_stored(bundle: Bundle, artifact: Artifact) -> Verification:
-    reason = unusable(artifact.runtime)
+    reason = unusable(artifact.runtime, artifact.target)
     if reason:
         return _not_run(artifact.id, reason)
     reference = Reference.of(bundle, artifact)
@@ -242,12 +252,21 @@ def _verify_stored(bundle: Bundle, artifact: Artifact) -> Verification:
         return verify_artifact(artifact.id, artifact.precision, session.run, reference)
 
 
-def unusable(runtime: str) -> str:
-    """Why artifacts of ``runtime`` cannot be run here; empty when they can."""
+def unusable(runtime: str, target: str | None = None) -> str:
+    """Why artifacts of ``runtime`` cannot be run here; empty when they can.
+
+    Args:
+        runtime: its name.
+        target: the device that the artifact was built for, where it is tied to one.
+    """
     if runtime not in runtimes.names():
         return f"edgekit builds {runtime} artifacts but does not run them"
     status = runtimes.get(runtime).status()
-    return "" if status.usable else status.reason
+    if not status.usable:
+        return status.reason
+    if target is not None and target != status.gpu:
+        return f"it was built for {target}, this GPU is {status.gpu}"
+    return ""
 
 
 def _not_run(artifact: str, reason: str) -> Verification:

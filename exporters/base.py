@@ -34,11 +34,15 @@ class ExportOptions:
         shapes: for each input with a dynamic dimension, where the target is a GPU.
         told: hears of each graph pass that was undone because it changed a result; None where the
             artifact is only timed or tried, and graph passes need not prove themselves again.
+        workspace: bytes of scratch memory that a GPU kernel may use; None for what there is.
+        refit: let the weights of a GPU engine be exchanged later.
     """
 
     gpu: str | None
     shapes: Mapping[str, ShapeRange]
     told: Callable[[str], None] | None = None
+    workspace: int | None = None
+    refit: bool = False
 
 
 class Exporter(Protocol):

@@ -1,117 +1,152 @@
-"""ONNX to a TensorRT-RTX engine, built for a GPU that this machine need not have."""
+"""ONNX to an engine of TensorRT or of TensorRT-RTX, which builds for GPUs that are not there."""
 
 from __future__ import annotations
 
-import re
+import importlib
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.sparse_weights import has_two_of_four
+from edgekit.exporters.tensorrt_errors import build_error, parse_error
 
-from edgekit.errors import ExportError, UnsupportedOperatorError, nearest
+from edgekit.atomic import write_file
+from edgekit.cache import cache_folder, writeable
+from edgekit.engine_file import GPU_TARGETS
+from edgekit.engine_log import ErrorLog
+from edgekit.errors import ExportError, nearest
+from edgekit.gpu import find_gpu
 
-__all__ = ["GPU_TARGETS", "TensorRtExporter", "check_gpu"]
-
-#: GPUs an engine can be cross-built for, by compute capability.
-GPU_TARGETS: tuple[str, ...] = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+__all__ = ["TensorRtExporter", "TensorRtRtxExporter", "builder_flags", "check_gpu"]
 
 
-def check_gpu(gpu: str) -> str:
-    """``gpu`` in lower case, when it names a GPU generation the builder knows.
+def check_gpu(gpu: str, runtime: str = "tensorrt-rtx") -> str:
+    """``gpu`` in lower case, when it names a GPU generation that ``runtime`` builds for.
 
     Raises:
         ExportError: it does not.
     """
-    name = gpu.lower().replace("_", "")
-    if name in GPU_TARGETS:
+    name = gpu.strip().lower().replace("_", "")
+    targets = GPU_TARGETS[runtime]
+    if name in targets:
         return name
-    guess = nearest(name, GPU_TARGETS)
+    other = next((other for other, known in GPU_TARGETS.items() if name in known), None)
+    if other is not None:
+        raise ExportError(
+            f"{runtime} does not build for {name}", fix=f"Use --runtime {other} for this GPU"
+        )
+    guess = nearest(name, targets)
     hint = f", did you mean {guess!r}" if guess else ""
-    raise ExportError(
-        f"unknown GPU target {gpu!r}{hint}", fix=f"Choose from {', '.join(GPU_TARGETS)}"
-    )
+    raise ExportError(f"unknown GPU target {gpu!r}{hint}", fix=f"Choose from {', '.join(targets)}")
+
+
+def builder_flags(onnx_path: Path, options: ExportOptions) -> tuple[str, ...]:
+    """The builder's flags for a graph, by their names in ``BuilderFlag``.
+
+    ``SPARSE_WEIGHTS`` lets the builder choose kernels that skip zeros where weights are 2:4.
+    """
+    sparse = ("SPARSE_WEIGHTS",) if has_two_of_four(ir.load(onnx_path)) else ()
+    return (*sparse, *(("REFIT",) if options.refit else ()))
 
 
 class TensorRtExporter:
-    """Builds ``stem.engine``; Q/DQ pairs make the layers between them int8.
+    """Builds ``stem.engine`` with TensorRT, for the GPU of this machine.
 
-    Where weights are 2:4, the builder may choose kernels that skip the zeros.
+    The network is strongly typed: every operator computes in the type that the graph gives it, so
+    Q/DQ pairs of int8 or float8, and fp16 or bf16 tensors, are what makes an engine faster.
     """
 
     format: Format = "tensorrt-engine"
-    newest_opset = 20  # TensorRT-RTX 1.1
+    newest_opset = 20  # TensorRT 10.0, TensorRT-RTX 1.1
     needs_gpu_target = True
+    runtime = "tensorrt"
+    package = "tensorrt"
+    title = "TensorRT"
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
-        try:
-            import tensorrt_rtx as trt  # heavy and optional
-        except ImportError as error:
-            raise ExportError(
-                "tensorrt-rtx is not installed", fix="Run: pip install 'edgekit[tensorrt-rtx]'"
-            ) from error
-        log = _Log(trt)
+        trt = self._import()
+        gpu = check_gpu(options.gpu or "", self.runtime)
+        self._check_machine(gpu)
+        log = ErrorLog(trt)
         builder = trt.Builder(log.logger)
-        network = builder.create_network(0)
+        typed = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        network = builder.create_network(1 << int(typed))
         parser = trt.OnnxParser(network, log.logger)
         if not parser.parse_from_file(str(onnx_path)):
-            raise _parse_error(parser, onnx_path)
+            raise parse_error(parser, onnx_path, self.title)
         config = _config(trt, builder, options)
-        if has_two_of_four(ir.load(onnx_path)):
-            config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)  # lets the builder choose, no more
-        engine = builder.build_serialized_network(network, config)
+        for flag in builder_flags(onnx_path, options):
+            config.set_flag(getattr(trt.BuilderFlag, flag))
+        engine = self._build(trt, builder, network, config, gpu)
         if engine is None:
-            raise ExportError(
-                f"TensorRT-RTX cannot build the network: {log.last or 'no reason given'}",
-                where=onnx_path.name,
-                fix="Leave tensorrt-rtx out with --runtime, or rewrite the layer it names",
-            )
+            raise build_error(log, onnx_path, options, self.title)
         path = stem.with_suffix(".engine")
         path.write_bytes(engine)
         return [path]
 
+    def _import(self) -> Any:
+        try:
+            return importlib.import_module(self.package)  # heavy and optional
+        except ImportError as error:
+            raise ExportError(
+                f"{self.runtime} is not installed",
+                fix=f"Run: pip install 'edgekit[{self.runtime}]'",
+            ) from error
+
+    def _check_machine(self, gpu: str) -> None:
+        """Refuse to build for a GPU that the kernels cannot be timed on."""
+        here, why = find_gpu()
+        if here != gpu:
+            found = why or f"it is {here}"
+            raise ExportError(
+                f"{self.title} builds for the GPU at hand only: wanted is {gpu}, {found}",
+                fix="Build there, or use --runtime tensorrt-rtx, which needs no GPU",
+            )
+
+    def _build(self, trt: Any, builder: Any, network: Any, config: Any, gpu: str) -> Any:
+        """The engine, None when it cannot be built.
+
+        Kernels are chosen by timing them. Times are kept from build to build.
+        """
+        folder = writeable(cache_folder("tensorrt-timing"))
+        kept = None if folder is None else folder / f"{trt.__version__}-{gpu}.cache"
+        old = kept.read_bytes() if kept is not None and kept.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(old), ignore_mismatch=False)
+        engine = builder.build_serialized_network(network, config)
+        if engine is not None and kept is not None:
+            write_file(kept, bytes(config.get_timing_cache().serialize()))
+        return engine
+
+
+class TensorRtRtxExporter(TensorRtExporter):
+    """Builds ``stem.engine`` with TensorRT-RTX, for a GPU that need not be here.
+
+    Its kernels are compiled when the engine is loaded, so there is nothing to time while it is
+    built, and its timing cache is without effect.
+    """
+
+    runtime = "tensorrt-rtx"
+    package = "tensorrt_rtx"
+    title = "TensorRT-RTX"
+
+    def _check_machine(self, gpu: str) -> None:
+        """Any will do."""
+
+    def _build(self, trt: Any, builder: Any, network: Any, config: Any, gpu: str) -> Any:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, gpu.upper()), 0)
+        return builder.build_serialized_network(network, config)
+
 
 def _config(trt: Any, builder: Any, options: ExportOptions) -> Any:
-    """Build for the wanted GPU, which need not be here, and for the wanted shapes."""
+    """One optimization profile for the wanted shapes, and the limit of scratch memory."""
     config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    capability = getattr(trt.ComputeCapability, check_gpu(options.gpu or "").upper())
-    config.set_compute_capability(capability, 0)
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     if options.shapes:
         profile = builder.create_optimization_profile()
         for name, shape in options.shapes.items():
             profile.set_shape(name, shape.smallest, shape.typical, shape.largest)
         config.add_optimization_profile(profile)
     return config
-
-
-class _Log:
-    """Keeps the builder's errors, which it would print to the terminal, for the message."""
-
-    def __init__(self, trt: Any) -> None:
-        self.last = ""
-        outer = self
-
-        class Logger(trt.ILogger):  # type: ignore[misc]
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-
-            def log(self, severity: Any, message: str) -> None:
-                if severity in {trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR}:
-                    outer.last = " ".join(message.split())[:300]
-
-        self.logger = Logger()
-
-
-def _parse_error(parser: Any, onnx_path: Path) -> ExportError:
-    error = parser.get_error(0)
-    text = " ".join(str(error.desc()).split())
-    missing = re.search(r"(?:No importer registered for op|Unsupported op\w*):?\s*(\w+)", text)
-    if missing:
-        return UnsupportedOperatorError(missing[1], str(error.node_name()), "TensorRT")
-    return ExportError(
-        f"TensorRT-RTX cannot read the graph: {text[:300]}",
-        where=f"{onnx_path.name}, node {error.node_name()}",
-        fix="Leave tensorrt-rtx out with --runtime, or rewrite that node",
-    )

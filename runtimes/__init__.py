@@ -48,7 +48,6 @@ def require(name: str) -> Runtime:
     runtime = get(name)
     status = runtime.status()
     if not status.usable:
-        raise RuntimeUnavailableError(
-            status.reason, where=f"runtime {name}", fix=f"Run: {status.install}"
-        )
+        fix = f"Run: {status.install}" if status.install else "Choose another runtime or machine"
+        raise RuntimeUnavailableError(status.reason, where=f"runtime {name}", fix=fix)
     return runtime

@@ -33,13 +33,15 @@ class RuntimeStatus:
         usable: True when :meth:`Runtime.load` can work on this machine.
         version: version of the engine, None when it is not installed.
         reason: why it is not usable (empty when it is).
-        install: the command that would make it usable (empty when it is).
+        install: the command that would make it usable (empty when it is, or none would).
+        gpu: generation of the GPU that artifacts run on (``sm89``), where each is built for one.
     """
 
     usable: bool
     version: str | None = None
     reason: str = ""
     install: str = ""
+    gpu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

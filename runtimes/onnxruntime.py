@@ -64,7 +64,7 @@ class OnnxRuntime:
             cached = OptimizedModel([artifact, *weights], cache)
             model = cached.prepare(settings)
         try:
-            session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+            session = _opened(model, settings)
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
             if cached is not None:  # it may be damaged, or its disk full
                 cached.drop()
@@ -73,6 +73,18 @@ class OnnxRuntime:
         if cached is not None and cached.partial.is_file():
             cached.keep()
         return _OnnxRuntimeSession(session, layers, outputs)
+
+
+def _opened(model: str | bytes, settings: ort.SessionOptions) -> ort.InferenceSession:
+    providers = ["CPUExecutionProvider"]
+    try:
+        return ort.InferenceSession(model, settings, providers=providers)
+    except Exception as error:
+        # 1.31 fuses products of float8 as if they were of int8, and refuses what comes of it.
+        if "float8" not in str(error):
+            raise
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        return ort.InferenceSession(model, settings, providers=providers)
 
 
 class _OnnxRuntimeSession(Session):

@@ -29,6 +29,9 @@ settings.register_profile("edgekit", deadline=None)
 settings.load_profile("edgekit")
 
 
+#: The runtimes that load ONNX files themselves.
+READ_ONNX = ("onnxruntime", "openvino")
+
 #: What the recipe int8 makes for the two engines that run here. OpenVINO gets another one where
 #: float operators gain from bfloat16.
 ARTIFACTS = {"onnxruntime-fp32", "openvino-fp32", "onnxruntime-int8", "openvino-int8"} | (

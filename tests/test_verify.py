@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from edgekit.bundle import Bundle
-from edgekit.errors import BundleError, EdgekitError, RuntimeUnavailableError
+from edgekit.errors import (
+    BundleError,
+    EdgekitError,
+    OutOfRangeError,
+    RuntimeUnavailableError,
+)
 from edgekit.extremes import VALUES
 from edgekit.spec import Feeds, Outputs
 from edgekit.verify import Reference, verify_artifact, verify_bundle
@@ -135,6 +140,28 @@ def test_an_engine_that_refuses_an_extreme_input_fails() -> None:
     record = verify_artifact("a", "fp32", refusing, Reference.record(original, FEEDS, EXTREMES))
     assert not record.passed
     assert "batch 8 is too much" in record.reason
+
+
+def small_only(feeds: Feeds) -> Outputs:
+    """An engine that was built for batches of up to 4."""
+    if len(feeds["x"]) > 4:
+        raise OutOfRangeError("axis 0 is too large")
+    return original(feeds)
+
+
+def test_sizes_that_an_engine_was_not_built_for_are_left_out() -> None:
+    feeds = [*REFERENCE.feeds, {"x": np.ones((6, 4), np.float32)}]
+    reference = Reference.record(original, feeds, {"batch 8": {"x": np.ones((8, 4), np.float32)}})
+    record = verify_artifact("a", "fp32", small_only, reference)
+    assert record.passed
+    assert record.extremes == {}
+
+
+def test_an_engine_that_takes_none_of_the_samples_fails() -> None:
+    reference = Reference.record(original, [{"x": np.ones((6, 4), np.float32)}])
+    record = verify_artifact("a", "fp32", small_only, reference)
+    assert not record.passed
+    assert "none of the samples" in record.reason
 
 
 def test_what_the_original_cannot_take_is_left_out() -> None:

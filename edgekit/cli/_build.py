@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.cli._console import print_json, shown_progress, stdout
 from edgekit.compress.recipe import Recipe, load_recipe
@@ -14,6 +13,7 @@ from edgekit.numerics import parse_target
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.profile.sizes import parse_sizes
 from edgekit.report.table import print_summary
+from edgekit.targets import EngineSettings, parse_targets
 
 __all__ = ["build_and_show"]
 
@@ -24,7 +24,8 @@ def build_and_show(
     recipe: str,
     output: Path | None,
     runtimes: list[str],
-    gpu: str | None,
+    gpu: str,
+    engines: EngineSettings = EngineSettings(),  # noqa: B008, frozen
     calib: Path | None,
     threads: int | None,
     target: str = "native",
@@ -50,6 +51,7 @@ def build_and_show(
             targets=targets,
             timing=timing,
             machine=None if target == "native" else parse_target(target),
+            engines=engines,
             source=model,
             progress=progress,
         )

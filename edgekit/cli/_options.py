@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "BundlePath", "Calib", "Gpu", "Json", "Model", "Opset", "Output", "Runtimes", "Sizes",
-    "Threads",
+    "BundlePath", "Calib", "Gpu", "Json", "Model", "Opset", "Output", "Ranges", "Refit",
+    "Runtimes", "Sizes", "Threads", "Workspace",
 ]  # fmt: skip
 
 Model = Annotated[
@@ -35,8 +35,31 @@ Runtimes = Annotated[
     ),
 ]
 Gpu = Annotated[
-    str | None,
-    typer.Option(help="Build a TensorRT-RTX engine for this GPU generation, such as sm89, too."),
+    list[str] | None,
+    typer.Option(
+        help="Build a TensorRT-RTX engine for this GPU generation, too, such as sm89; repeat, or "
+        "write sm89,sm120, for several.",
+    ),
+]
+Ranges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--range",
+        metavar="NAME=MIN:TYPICAL:MAX",
+        help="Sizes of a dynamic dimension that GPU engines take, such as batch=1:4:16; repeat for "
+        "several [default: 1 to 8 times the example's].",
+    ),
+]
+Workspace = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="MB",
+        help="Scratch memory that one kernel of a GPU engine may use [default: no limit].",
+    ),
+]
+Refit = Annotated[
+    bool, typer.Option("--refit", help="GPU engines whose weights can be exchanged; needs a GPU.")
 ]
 Opset = Annotated[
     list[str] | None,

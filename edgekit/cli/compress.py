@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._options import Calib, Gpu, Json, Model, Opset, Output, Runtimes, Sizes, Threads
+from edgekit.cli._options import (
+    Calib,
+    Gpu,
+    Json,
+    Model,
+    Opset,
+    Output,
+    Ranges,
+    Refit,
+    Runtimes,
+    Sizes,
+    Threads,
+    Workspace,
+)
 
 __all__ = ["compress"]
 
@@ -20,6 +33,9 @@ def compress(
     runtime: Runtimes = None,
     gpu: Gpu = None,
     opset: Opset = None,
+    range_: Ranges = None,
+    workspace: Workspace = None,
+    refit: Refit = False,
     calib: Calib = None,
     threads: Threads = None,
     target: Annotated[
@@ -43,13 +59,15 @@ def compress(
     it, and selects the fastest one inside the budget for each runtime.
     """
     from edgekit.cli._build import build_and_show
+    from edgekit.targets import engine_settings
 
     build_and_show(
         model,
         recipe=recipe,
         output=output,
         runtimes=runtime or [],
-        gpu=gpu,
+        gpu=",".join(gpu or []),
+        engines=engine_settings(range_ or [], workspace, refit=refit),
         opsets=opset or [],
         calib=calib,
         threads=threads,

@@ -34,6 +34,7 @@ def doctor(json: Json = False) -> None:
     table = Table("", "for", "package", "version or reason", box=None)
     for part in found.parts:
         mark = "[green]✓[/]" if part.usable else "[red]✗[/]"
-        told = part.version if part.usable else f"{part.reason}. Run: {part.install}"
+        mend = f". Run: {part.install}" if part.install else ""
+        told = part.version if part.usable else f"{part.reason}{mend}"
         table.add_row(mark, part.name, part.package, escape(told or ""))
     console.print(table)

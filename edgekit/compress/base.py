@@ -160,6 +160,10 @@ class GraphPass(Pass):
     #: Whether the result depends on the engine's profile. One that does not is applied once.
     per_engine: ClassVar[bool] = False
 
+    def suits(self, profile: PlacementProfile) -> bool:  # noqa: ARG002
+        """Whether the engine has anything for this pass to do; otherwise it is left out."""
+        return True
+
     @abstractmethod
     def apply(self, model: ir.Model, context: GraphContext) -> PassReport:
         """Rewrite ``model`` in place."""

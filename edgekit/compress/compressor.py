@@ -67,10 +67,10 @@ class Compressor:
         self.table: CalibrationTable | None = None
         self.notes: list[str] = []
 
-    @property
-    def precision(self) -> str:
-        """The label of what comes out."""
-        labels = [label for step in self._passes if (label := step.label) is not None]
+    def precision_for(self, engine: str) -> str:
+        """The label of what comes out for one engine."""
+        steps = [step for step in self._passes if step.suits(PROFILES[engine])]
+        labels = [label for step in steps if (label := step.label) is not None]
         return "-".join(dict.fromkeys(labels)) or "fp32"
 
     def units(self, engine: str) -> list[ir.Node]:
@@ -112,7 +112,7 @@ class Compressor:
         model = self._common().clone()
         changed = self._shared_changed
         for step in self._passes:
-            if step.per_engine:
+            if step.per_engine and step.suits(PROFILES[engine]):
                 report = step.apply(model, self._context(engine, keep_float))
                 changed = changed or report.changed > 0
                 self.table = report.table or self.table

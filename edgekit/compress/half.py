@@ -52,6 +52,15 @@ _TYPED = frozenset(
 #: Operators whose constants say how large the result is: they are not rounded.
 _SIZED = frozenset({"Resize", "Upsample", "Range"})
 
+#: Operators that only move data: they stay fp32 between two that do.
+_MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+#: Operators whose second input is the step of a quantization.
+_QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+#: The smallest number that fp16 holds with all its bits; steps below lose some, or become 0.
+_FP16_NORMAL = 2.0**-14
+
 _FP16_LARGEST = 65504.0
 #: Leave a factor of 4 below fp16's largest number for data that calibration has not seen.
 _FP16_SAFE = _FP16_LARGEST / 4.0
@@ -137,7 +146,7 @@ class _Retyper:
             values = [v for v in (*node.inputs, *node.outputs) if v is not None]
             if not any(original[v] == ir.DataType.FLOAT for v in values):
                 continue
-            keep = self._keeps_fp32(node, original)
+            keep = self._keeps_fp32(node, original) or self._only_moves_fp32(node, original)
             changed += not keep
             wanted = ir.DataType.FLOAT if keep else self._half
             for position, value in enumerate(node.inputs):
@@ -162,10 +171,33 @@ class _Retyper:
             return True
         if self._dtype == "fp16" and any(v is not None and not _fits(v) for v in node.inputs):
             return True
+        if self._dtype == "fp16" and node.op_type in _QUANTIZED and _has_small_step(node):
+            return True
         touched = [
             str(v.name) for v in (*node.inputs, *node.outputs) if v is not None and v in original
         ]
         return any(name in self._overflowing for name in touched)
+
+    def _only_moves_fp32(self, node: ir.Node, original: dict[ir.Value, ir.DataType | None]) -> bool:
+        """Whether fp32 comes in, and only operators that stay fp32 read what goes out.
+
+        Two casts are saved; and TensorRT-RTX 1.7 cannot compile an LSTM behind casts.
+        """
+
+        def comes_fp32(value: ir.Value | None) -> bool:
+            maker = None if value is None else value.producer()
+            if maker is None or self._keeps_fp32(maker, original):
+                return True
+            return maker.op_type in _MOVES and comes_fp32(maker.inputs[0])
+
+        def goes_fp32(value: ir.Value) -> bool:
+            return all(
+                self._keeps_fp32(user, original)
+                or (user.op_type in _MOVES and goes_fp32(user.outputs[0]))
+                for user in value.consumers()
+            )
+
+        return node.op_type in _MOVES and comes_fp32(node.inputs[0]) and goes_fp32(node.outputs[0])
 
     def _as(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         if value.const_value is not None:
@@ -206,6 +238,13 @@ def _fits(value: ir.Value) -> bool:
     if value.const_value is None or value.dtype != ir.DataType.FLOAT:
         return True
     return float(np.abs(value.const_value.numpy()).max(initial=0.0)) < _FP16_LARGEST
+
+
+def _has_small_step(node: ir.Node) -> bool:
+    step = node.inputs[1]
+    if step is None or step.const_value is None:
+        return False
+    return float(np.abs(step.const_value.numpy()).min(initial=1.0)) < _FP16_NORMAL
 
 
 def _has_body(node: ir.Node) -> bool:

@@ -46,11 +46,12 @@ def profile_bundle(
     if runtime is not None:
         bundle.selected(runtime)
     artifacts = [a for a in bundle.manifest.artifacts if runtime in {None, a.runtime}]
-    reasons = {artifact.runtime: unusable(artifact.runtime) for artifact in artifacts}
-    usable = [artifact for artifact in artifacts if not reasons[artifact.runtime]]
+    reasons = {artifact.id: unusable(artifact.runtime, artifact.target) for artifact in artifacts}
+    usable = [artifact for artifact in artifacts if not reasons[artifact.id]]
     if not usable:
+        told = dict.fromkeys(f"{a.runtime}: {reasons[a.id]}" for a in artifacts)
         raise RuntimeUnavailableError(
-            "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+            "; ".join(told),
             where=str(bundle.path),
             fix="Profile it on the machine that it was built for",
         )

@@ -34,12 +34,15 @@ def dimensions(axes: Mapping[str, Mapping[int, str]]) -> set[str]:
     return {name for named in axes.values() for name in named.values()}
 
 
-def require_dimensions(axes: Mapping[str, Mapping[int, str]], sizes: Mapping[str, int]) -> None:
+def require_dimensions(
+    axes: Mapping[str, Mapping[int, str]], sizes: Mapping[str, object], option: str = "--size"
+) -> None:
     """See that every size is of a dimension that there is.
 
     Args:
         axes: ``{input: {axis: dimension name}}``, the dynamic ones.
         sizes: by dimension name.
+        option: that the sizes were given with.
 
     Raises:
         SpecError: no dynamic dimension has that name.
@@ -51,7 +54,7 @@ def require_dimensions(axes: Mapping[str, Mapping[int, str]], sizes: Mapping[str
             raise SpecError(
                 f"no input has a dynamic dimension {name!r}"
                 + (f", did you mean {near!r}?" if near else ""),
-                where="--size",
+                where=option,
                 fix=f"The dynamic dimensions are {', '.join(known) or 'none'}",
             )
 

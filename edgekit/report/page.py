@@ -63,12 +63,12 @@ def _verdict(manifest: Manifest, table: Sequence[Row]) -> str:
     """Per runtime, before and after: the uncompressed artifact and the selected one."""
     lines = []
     for decision in manifest.decisions:
-        group = [row for row in table if row.artifact.runtime == decision.runtime]
-        before = next(row for row in group if row.artifact.precision == "fp32")
-        after = next(row for row in group if row.status == "selected")
+        original = manifest.of(decision)[0].id
+        before = next(row for row in table if row.artifact.id == original)
+        after = next(row for row in table if row.artifact.id == decision.selected)
         lines.append(
             _line(
-                f"<b>{html.escape(decision.runtime)}</b>",
+                f"<b>{html.escape(decision.runtime)}</b> {html.escape(decision.target or '')}",
                 html.escape(after.artifact.id),
                 _both(_score(before), _score(after)),
                 _both(size_text(before.artifact.size), size_text(after.artifact.size)),

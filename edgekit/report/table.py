@@ -63,7 +63,7 @@ def rows(manifest: Manifest) -> list[Row]:
         _row(manifest, decision, artifact, samples)
         for decision in manifest.decisions
         for artifact in (*manifest.artifacts, *manifest.alternatives)
-        if artifact.runtime == decision.runtime
+        if (artifact.runtime, artifact.target) == (decision.runtime, decision.target)
     ]
 
 
@@ -83,7 +83,7 @@ def validated_on(manifest: Manifest) -> tuple[str, str]:
 def _row(
     manifest: Manifest, decision: Decision, artifact: Artifact, samples: dict[str, Samples]
 ) -> Row:
-    baseline = next(a.id for a in manifest.artifacts if a.runtime == artifact.runtime)
+    baseline = manifest.of(decision)[0].id
     own = samples.get(artifact.id)
     status, reason = "rejected", decision.rejected.get(artifact.id, "")
     if artifact.id == decision.selected:

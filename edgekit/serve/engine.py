@@ -112,14 +112,15 @@ def choose_artifact(bundle: Bundle, runtime: str | None) -> Artifact:
         RuntimeUnavailableError: there is none.
     """
     if runtime is not None:
-        runtimes.require(runtime)
-        return bundle.selected(runtime)
-    reasons = {d.runtime: unusable(d.runtime) for d in bundle.manifest.decisions}
-    for name, reason in reasons.items():
+        return bundle.selected(runtime, runtimes.require(runtime).status().gpu)
+    reasons = []
+    for decision in bundle.manifest.decisions:
+        reason = unusable(decision.runtime, decision.target)
         if not reason:
-            return bundle.selected(name)
+            return bundle.manifest.artifact(decision.selected)
+        reasons.append(f"{decision.runtime}: {reason}")
     raise RuntimeUnavailableError(
-        "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "has no artifact",
+        "; ".join(dict.fromkeys(reasons)) or "has no artifact",
         where=str(bundle.path),
         fix="Install one of these runtimes, or build the bundle for another",
     )

@@ -41,7 +41,7 @@ from tests.compress.tiny import SETTINGS, adapter, cnn, transformer
 
 MODULE = sorted(name for name, kind in pass_types().items() if issubclass(kind, ModulePass))
 GRAPH = sorted(name for name, kind in pass_types().items() if issubclass(kind, GraphPass))
-QUANTIZERS = {"int8-ptq", "dynamic-int8", "weight-only"}
+QUANTIZERS = {"int8-ptq", "dynamic-int8", "fp8-ptq", "weight-only"}
 MACHINE = probe(this_machine().features)
 PER_ENGINE = QUANTIZERS | {"half", "store-palettes"}
 
@@ -52,6 +52,7 @@ REFUSED = {
     "dynamic-int8": {*QUANTIZERS, "half", "store-palettes", "qat"},
     "efficient-attention": {"palettize", "qat"},
     "equalize": {*PER_ENGINE, "palettize", "qat"},
+    "fp8-ptq": {*QUANTIZERS, "half", "store-palettes", "qat"},
     "half": {"half"},
     "int8-ptq": {*QUANTIZERS, "half", "store-palettes"},
     "lowrank": {"palettize", "qat", "sparse", "sparse-training"},
@@ -254,9 +255,15 @@ def _build(
     path, changed = bench.exported(first, model)
     calibrator = Calibrator(changed.workload.feeds, samples=48, divisible=True, cache=None)
     steps = [bench.step(kind) for kind in seconds]
-    made = Compressor(path, steps, ["onnxruntime"], calibrator, MACHINE, changed.learned)
+    engine = _engine(*seconds)
+    made = Compressor(path, steps, [engine], calibrator, MACHINE, changed.learned)
     out = path.parent / f"{'-'.join(seconds)}.onnx"
-    return out, made, made.build("onnxruntime", out)
+    return out, made, made.build(engine, out)
+
+
+def _engine(*passes: str) -> str:
+    """One that has something for these passes to do."""
+    return "tensorrt-rtx" if "fp8-ptq" in passes else "onnxruntime"
 
 
 def _verified(path: Path, workload: Workload, precision: str) -> bool:
@@ -281,6 +288,7 @@ def test_a_pass_on_the_graph_runs_after_one_on_the_module(
     path, compressor, changed = _build(bench, model, first, second)
     stored: dict[str, Callable[[set[str]], bool]] = {
         "dynamic-int8": lambda types: "INT8" in types,
+        "fp8-ptq": lambda types: "FLOAT8E4M3FN" in types,
         "half": lambda types: "FLOAT16" in types and "FLOAT" not in types,
         "int8-ptq": lambda types: "INT8" in types and (model != "cnn" or types == {"INT8"}),
         "weight-only": lambda types: bool({"UINT8", "INT8"} & types),
@@ -291,7 +299,8 @@ def test_a_pass_on_the_graph_runs_after_one_on_the_module(
         assert (first, second) != ("palettize", "store-palettes")
         return
     assert second not in stored or stored[second](_stored(path))
-    assert _verified(path, bench.exported(first, model)[1].workload, compressor.precision)
+    label = compressor.precision_for(_engine(second))
+    assert _verified(path, bench.exported(first, model)[1].workload, label)
 
 
 @pytest.mark.parametrize(("first", "second"), _cases(GRAPH, GRAPH))
@@ -304,7 +313,8 @@ def test_a_pass_on_the_graph_runs_after_another(
     model = _model_for(first, second)
     path, compressor, changed = _build(bench, model, start, first, second)
     if changed:
-        assert _verified(path, bench.exported(start, model)[1].workload, compressor.precision)
+        label = compressor.precision_for(_engine(first, second))
+        assert _verified(path, bench.exported(start, model)[1].workload, label)
     for kind in {first, second} & QUANTIZERS:
         (note,) = [one for one in compressor.notes if f": {kind} changed" in one]
         assert "changed 0 of" not in note

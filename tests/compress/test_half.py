@@ -6,8 +6,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters.graph import INFERENCE_PRECISION
 
+from edgekit import exporters
 from edgekit.compress.half import HALF_TYPES, HalfPrecision
 from tests.compress.graphs import context, model_of, node, random, run, sqnr
 from tests.conftest import batches
@@ -211,3 +213,44 @@ def test_weights_that_would_overflow_are_stored_in_fp32() -> None:
     report = HalfPrecision(type="half").apply(model, context([], "onnxruntime"))
     assert report.changed == 0
     assert run(model, {"x": np.ones((1, 8), np.float32)})["y"].max() > 1e5
+
+
+def test_steps_that_fp16_cannot_hold_stay_fp32() -> None:
+    constants = {
+        "q": np.arange(1, 33, dtype=np.int8).reshape(8, 4),
+        "step": np.array([1e-9, 1e-2, 1.0, 1e-6], np.float32),
+        "zero": np.zeros(4, np.int8),
+    }
+    nodes = [
+        node("DequantizeLinear", ["q", "step", "zero"], ["w"], axis=1),
+        node("MatMul", ["x", "w"], ["y"]),
+    ]
+    model = model_of(nodes, constants, X)
+    changed = _typed(model, [{"x": random(1, 4, 8)}])
+    (kept,) = [one for one in changed.graph if one.op_type == "DequantizeLinear"]
+    np.testing.assert_array_equal(kept.inputs[1].const_value.numpy(), constants["step"])
+    assert _dtypes(changed, "MatMul") == {ir.DataType.FLOAT16}
+
+
+def test_moving_data_into_an_lstm_needs_no_casts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    constants = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in (("w", (1, 16, 4)), ("r", (1, 16, 4)), ("head", (4, 3)))
+    } | {"axes": np.array([0], np.int64)}
+    nodes = [
+        node("Transpose", ["x"], ["moved"], perm=[1, 0, 2]),
+        node("LSTM", ["moved", "w", "r"], ["", "last"], hidden_size=4),
+        node("Squeeze", ["last", "axes"], ["flat"]),
+        node("MatMul", ["flat", "head"], ["y"]),
+    ]
+    model = model_of(nodes, constants, {"x": ["n", 5, 4]})
+    changed = _typed(model, [{"x": random(1, 2, 5, 4)}])
+    (moved,) = [one for one in changed.graph if one.op_type == "Transpose"]
+    assert moved.inputs[0].is_graph_input()
+    assert moved.outputs[0].dtype == ir.DataType.FLOAT
+    assert _dtypes(changed, "MatMul") == {ir.DataType.FLOAT16}
+    ir.save(changed, tmp_path / "m.onnx")  # TensorRT-RTX 1.7 cannot build an LSTM behind casts
+    shapes = {"x": ShapeRange((1, 5, 4), (1, 5, 4), (8, 5, 4))}
+    options = ExportOptions("sm89", shapes)
+    assert exporters.get("tensorrt-rtx").export(tmp_path / "m.onnx", tmp_path / "m", options)

@@ -27,6 +27,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "dynamic-int8": {},
     "efficient-attention": {"window": 2, "globals": 1},
     "equalize": {},
+    "fp8-ptq": {},
     "half": {},
     "int8-ptq": {},
     "lowrank": {"rank": {"ratio": 0.5}, "multiple": 1, "exclude": ["head"]},

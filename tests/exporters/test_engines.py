@@ -1,35 +1,23 @@
-"""OpenVINO IR and TensorRT-RTX engines, built for real from the real ONNX file."""
+"""OpenVINO IR, built for real from the real ONNX file, and what all exporters have in common."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters import onnx_file as onnx_file_exporter
 from edgekit.exporters.passes.base import Rewrite
-from edgekit.exporters.tensorrt_engine import GPU_TARGETS, check_gpu
-from onnx import TensorProto, helper
+from onnx import helper
 
 from edgekit import exporters, runtimes
 from edgekit.errors import ExportError, RuntimeUnavailableError
 from tests.conftest import SHAPE, batches
+from tests.engines import network
 
 SHAPES = {"image": ShapeRange((1, *SHAPE), (1, *SHAPE), (8, *SHAPE))}
-
-
-def _unknown_operator(folder: Path) -> Path:
-    node = helper.make_node("Frobnicate", ["x"], ["y"], name="odd", domain="com.example")
-    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy")
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.example", 1)]
-    model = helper.make_model(
-        helper.make_graph([node], "g", [x], [y]), ir_version=10, opset_imports=opsets
-    )
-    onnx.save(model, folder / "odd.onnx")
-    return folder / "odd.onnx"
 
 
 def test_openvino_ir_computes_what_the_onnx_file_does(onnx_file: Path, tmp_path: Path) -> None:
@@ -67,46 +55,12 @@ def test_int8_ir_stores_int8(built: Path) -> None:
 
 
 def test_openvino_names_what_it_cannot_convert(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="Frobnicate"):
-        exporters.get("openvino").export(
-            _unknown_operator(tmp_path), tmp_path / "m", ExportOptions(None, {})
-        )
-
-
-@pytest.mark.parametrize("gpu", ["sm80", "sm89"])
-def test_tensorrt_engine_is_cross_built_without_a_gpu(
-    onnx_file: Path, tmp_path: Path, gpu: str
-) -> None:
-    (engine,) = exporters.get("tensorrt-rtx").export(
-        onnx_file, tmp_path / "m", ExportOptions(gpu, SHAPES)
+    odd = network(
+        tmp_path / "odd.onnx",
+        [helper.make_node("Frobnicate", ["x"], ["y"], name="odd", domain="com.example")],
     )
-    assert engine.suffix == ".engine"
-    assert engine.stat().st_size > 10_000
-
-
-def test_a_gpu_that_cannot_run_the_network_is_one_clear_line(
-    onnx_file: Path, tmp_path: Path
-) -> None:
-    # TensorRT-RTX has no float32 matrix product for Turing.
-    with pytest.raises(ExportError, match="Turing") as caught:
-        exporters.get("tensorrt-rtx").export(
-            onnx_file, tmp_path / "m", ExportOptions("sm75", SHAPES)
-        )
-    assert "\n" not in str(caught.value)
-
-
-def test_tensorrt_names_what_it_cannot_read(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="odd"):
-        exporters.get("tensorrt-rtx").export(
-            _unknown_operator(tmp_path), tmp_path / "m", ExportOptions("sm89", {})
-        )
-
-
-def test_gpu_names_are_checked() -> None:
-    assert check_gpu("SM_89") == "sm89"
-    with pytest.raises(ExportError, match="did you mean 'sm89'"):
-        check_gpu("sm98")
-    assert "sm89" in GPU_TARGETS
+    with pytest.raises(ExportError, match="Frobnicate"):
+        exporters.get("openvino").export(odd, tmp_path / "m", ExportOptions(None, {}))
 
 
 def test_the_opset_is_the_newest_that_all_runtimes_read() -> None:

@@ -14,14 +14,14 @@ from edgekit.profile.bundle import profile_bundle
 from edgekit.profile.runner import BLOCK, Timed, profile_interleaved
 from edgekit.profile.samples import Samples
 from edgekit.spec import Feeds
-from tests.conftest import batches
+from tests.conftest import READ_ONNX, batches
 
 FEEDS = {"image": next(batches())["image"][:1]}
 LIMITS = {"threads": 1, "min_rounds": 3, "max_rounds": 5, "max_seconds": 0.5}
 
 
 def _entries(path: Path) -> list[Timed]:
-    return [Timed(name, name, runtimes.get(name).load(path)) for name in runtimes.names()]
+    return [Timed(name, name, runtimes.get(name).load(path)) for name in READ_ONNX]
 
 
 def test_every_entry_is_timed_equally_often_in_one_run(onnx_file: Path) -> None:

@@ -13,12 +13,12 @@ from edgekit.runtimes import SessionOptions
 
 from edgekit import runtimes
 from edgekit.errors import RuntimeUnavailableError, SpecError
-from tests.conftest import batches
+from tests.conftest import READ_ONNX, batches
 
 FEEDS = next(batches())
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_a_session_runs_any_batch_and_returns_owned_arrays(name: str, onnx_file: Path) -> None:
     with runtimes.get(name).load(onnx_file, SessionOptions(threads=1)) as session:
         first = session.run(FEEDS)["logits"]
@@ -28,7 +28,7 @@ def test_a_session_runs_any_batch_and_returns_owned_arrays(name: str, onnx_file:
         np.testing.assert_allclose(one[0], first[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_wrong_feeds_are_refused_before_the_engine_sees_them(name: str, onnx_file: Path) -> None:
     with runtimes.get(name).load(onnx_file) as session:
         with pytest.raises(SpecError, match="dtype is float64"):
@@ -37,7 +37,7 @@ def test_wrong_feeds_are_refused_before_the_engine_sees_them(name: str, onnx_fil
             session.run({})
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_a_closed_session_says_so(name: str, onnx_file: Path) -> None:
     session = runtimes.get(name).load(onnx_file)
     session.close()
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_model_is_one_line(name: str, tmp_path: Path) -> None:
 
 def test_runtimes_agree(onnx_file: Path) -> None:
     results = []
-    for name in runtimes.names():
+    for name in READ_ONNX:
         with runtimes.get(name).load(onnx_file) as session:
             results.append(session.run(FEEDS)["logits"])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-3, atol=1e-5)
@@ -65,7 +65,7 @@ def test_runtimes_agree(onnx_file: Path) -> None:
 
 def test_non_contiguous_feeds_are_read_right(onnx_file: Path) -> None:
     flipped = FEEDS["image"][:, :, ::-1, :]
-    for name in runtimes.names():
+    for name in READ_ONNX:
         with runtimes.get(name).load(onnx_file) as session:
             np.testing.assert_allclose(
                 session.run({"image": flipped})["logits"],
@@ -85,7 +85,7 @@ def test_a_missing_package_tells_the_install_command(monkeypatch: pytest.MonkeyP
         runtimes.require("openvino")
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_results_are_written_into_arrays_that_are_given(name: str, onnx_file: Path) -> None:
     with runtimes.get(name).load(onnx_file) as session:
         wanted = session.run(FEEDS)["logits"]
@@ -98,7 +98,7 @@ def test_results_are_written_into_arrays_that_are_given(name: str, onnx_file: Pa
         np.testing.assert_array_equal(out["logits"], written)  # let go of afterwards
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 @pytest.mark.parametrize(
     ("out", "reason"),
     [
@@ -118,7 +118,7 @@ def test_arrays_that_do_not_fit_the_results_are_refused(
         assert session.run(FEEDS)["logits"].shape == (8, 5)  # and nothing is broken by it
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_threads_get_their_own_results(name: str, onnx_file: Path) -> None:
     feeds = [{"image": FEEDS["image"] * scale} for scale in range(1, 9)]
     with runtimes.get(name).load(onnx_file) as session:
@@ -129,7 +129,7 @@ def test_threads_get_their_own_results(name: str, onnx_file: Path) -> None:
         np.testing.assert_allclose(result, wanted[index % 8], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_a_run_can_be_started_and_waited_for(name: str, onnx_file: Path) -> None:
     with runtimes.get(name).load(onnx_file) as session:
         started = [session.submit(FEEDS) for _ in range(3)]
@@ -140,7 +140,7 @@ def test_a_run_can_be_started_and_waited_for(name: str, onnx_file: Path) -> None
             session.submit({}).result()
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_pytorch_tensors_are_fed_as_they_are(name: str, onnx_file: Path) -> None:
     image = torch.from_numpy(FEEDS["image"])
     with runtimes.get(name).load(onnx_file) as session:
@@ -153,7 +153,7 @@ def test_pytorch_tensors_are_fed_as_they_are(name: str, onnx_file: Path) -> None
             session.run({"image": FEEDS["image"].tolist()})
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_a_second_load_uses_what_the_first_one_kept(
     name: str, onnx_file: Path, tmp_path: Path
 ) -> None:
@@ -167,7 +167,7 @@ def test_a_second_load_uses_what_the_first_one_kept(
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "a" / "cache").rglob("*.*")} == kept
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_a_damaged_cache_costs_time_only(name: str, onnx_file: Path, tmp_path: Path) -> None:
     options = SessionOptions(threads=1, cache=tmp_path / "cache")
     with runtimes.get(name).load(onnx_file, options) as session:
@@ -178,7 +178,7 @@ def test_a_damaged_cache_costs_time_only(name: str, onnx_file: Path, tmp_path: P
         np.testing.assert_array_equal(session.run(FEEDS)["logits"], wanted)
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_another_artifact_at_the_same_path_is_not_taken_for_the_cached_one(
     name: str, onnx_file: Path, tmp_path: Path
 ) -> None:
@@ -196,7 +196,7 @@ def test_another_artifact_at_the_same_path_is_not_taken_for_the_cached_one(
         assert np.abs(session.run(FEEDS)["logits"] - before).max() > 0.01
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_a_cache_that_cannot_be_written_is_told_and_passed_over(
     name: str, onnx_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -220,7 +220,7 @@ with runtimes.get(sys.argv[1]).load(Path(sys.argv[2]), options) as session:
 """
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", READ_ONNX)
 def test_a_cache_on_a_full_disk_costs_time_only(name: str, onnx_file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL, name, str(onnx_file), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

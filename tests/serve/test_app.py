@@ -204,9 +204,9 @@ def test_the_fastest_runtime_that_works_here_is_chosen(
     first, second = (decision.runtime for decision in bundle.manifest.decisions)
     assert choose_artifact(bundle, None).runtime == first
     monkeypatch.setattr(
-        "edgekit.serve.engine.unusable", lambda name: "broken" if name == first else ""
+        "edgekit.serve.engine.unusable", lambda name, _: "broken" if name == first else ""
     )
     assert choose_artifact(bundle, None).runtime == second
-    monkeypatch.setattr("edgekit.serve.engine.unusable", lambda _: "broken")
+    monkeypatch.setattr("edgekit.serve.engine.unusable", lambda *_: "broken")
     with pytest.raises(RuntimeUnavailableError, match="broken"):
         choose_artifact(bundle, None)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import ml_dtypes
 import numpy as np
 
 from edgekit.calibration import Range
 from edgekit.spec import Array
 
 __all__ = [
+    "LARGEST_E4M3",
     "AffineParameters",
     "activation_parameters",
     "asymmetric_uint8",
@@ -23,6 +25,7 @@ __all__ = [
     "quantize",
     "quantize_bias",
     "quantize_weight",
+    "symmetric_float8",
     "symmetric_int8",
     "weight_scale",
 ]
@@ -30,6 +33,9 @@ __all__ = [
 #: Below this a float32 scale is denormal, and dividing by it overflows on hardware that flushes
 #: denormals to zero.
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+#: The largest number of float8 with four exponent bits, which has no infinity.
+LARGEST_E4M3 = 448
 
 #: Weights that are searched for their scale together.
 _BLOCK = 1 << 15
@@ -41,7 +47,7 @@ class AffineParameters:
 
     Attributes:
         scale: float32, positive.
-        zero_point: of the quantized dtype (int8 or uint8), the same shape as ``scale``.
+        zero_point: of the quantized dtype (int8, uint8 or float8), the same shape as ``scale``.
     """
 
     scale: Array
@@ -62,12 +68,22 @@ def symmetric_int8(observed: Range) -> AffineParameters:
     return AffineParameters(np.asarray(scale), np.asarray(0, dtype=np.int8))
 
 
+def symmetric_float8(observed: Range) -> AffineParameters:
+    """float8 (E4M3): the largest observed value becomes the largest number of the format."""
+    scale = _safe_scale(np.float32(max(abs(observed.low), abs(observed.high)) / LARGEST_E4M3))
+    return AffineParameters(np.asarray(scale), np.asarray(0, dtype=ml_dtypes.float8_e4m3fn))
+
+
 def activation_parameters(
-    observed: Range, number_format: Literal["asymmetric", "symmetric"]
+    observed: Range, number_format: Literal["asymmetric", "symmetric", "float8"]
 ) -> AffineParameters:
     """Parameters of an activation in the number format of an engine."""
-    make = asymmetric_uint8 if number_format == "asymmetric" else symmetric_int8
-    return make(observed)
+    make = {
+        "asymmetric": asymmetric_uint8,
+        "symmetric": symmetric_int8,
+        "float8": symmetric_float8,
+    }
+    return make[number_format](observed)
 
 
 def weight_scale(

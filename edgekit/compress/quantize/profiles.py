@@ -44,7 +44,7 @@ class PlacementProfile:
         name: the runtime it is for.
         ops: a rule for each operator that is quantized; the rest stays float.
         activation: number format of activations: ``asymmetric`` is uint8 with a zero point,
-            ``symmetric`` is int8 without one.
+            ``symmetric`` is int8 without one, ``float8`` is E4M3.
         fused: activation functions (and patterns, see :mod:`.patterns`) that the engine merges
             into the operator before them, so that no Q/DQ pair may stand between the two.
             BatchNormalization is folded into its convolution before any profile is asked.
@@ -60,11 +60,12 @@ class PlacementProfile:
             types of the graph, ``hint`` by a property of the artifact, ``storage`` not at all:
             weights are stored in half and widened while the model loads.
         half: half precisions that the engine takes.
+        fp8: whether it has kernels for float8 matrix products.
     """
 
     name: str
     ops: Mapping[str, OpRule]
-    activation: Literal["asymmetric", "symmetric"]
+    activation: Literal["asymmetric", "symmetric", "float8"]
     fused: frozenset[str]
     transparent: frozenset[str]
     stays_float: Mapping[str, str]
@@ -73,6 +74,7 @@ class PlacementProfile:
     dynamic: Literal["operators", "engine"] | None
     half_form: Literal["typed", "hint", "storage"]
     half: tuple[Literal["fp16", "bf16"], ...]
+    fp8: bool = False
 
 
 _STAYS_FLOAT = MappingProxyType(
@@ -157,8 +159,12 @@ _TENSORRT = replace(
     dynamic=None,
     half_form="typed",
     half=("fp16", "bf16"),
+    fp8=True,
 )
 
 PROFILES: Mapping[str, PlacementProfile] = MappingProxyType(
-    {profile.name: profile for profile in (_ONNXRUNTIME, _OPENVINO, _TENSORRT)}
+    {
+        profile.name: profile
+        for profile in (_ONNXRUNTIME, _OPENVINO, _TENSORRT, replace(_TENSORRT, name="tensorrt"))
+    }
 )

@@ -63,7 +63,7 @@ class WeightOptions:
             steps, scale = self.fixed[name]
             if smallest is not None and (smallest > scale).any():
                 steps, scale = _coarser(steps, scale, smallest, axis)
-            return steps, AffineParameters(scale, np.zeros(scale.shape, np.int8)), axis
+            return steps, AffineParameters(scale, np.zeros(scale.shape, steps.dtype)), axis
         scale = weight_scale(weight, axis, levels=self.levels, smallest=smallest, mse=self.mse)
         return *quantize_weight(weight, axis, scale, self.levels), axis
 
