@@ -28,7 +28,9 @@ class _Normalized(NamedTuple):
 def fuse_layer_norm(graph: ir.Graph) -> int:
     """Replace the normalization of the last axis, and the scale and the bias behind it.
 
-    The size of that axis has to be known. Scale and bias are constants; each may be absent.
+    The size of that axis has to be known. Scale and bias are constants; each may be absent. Engines
+    fuse the formula, too, and measured there is no gain in time. But SmoothQuant moves its factors
+    into the scale, and half precision leaves the variance float, only where they see the operator.
 
     Returns:
         How many were replaced.

@@ -24,8 +24,8 @@ _MOVES = frozenset(
     }
 )  # fmt: skip
 
-#: Integers that index nothing are 0 or 1, as in a mask.
-_MASK = 2
+#: Integers that index nothing are 0 or 1, as in a mask; bytes are pixels.
+_MASK, _BYTE = 2, 256
 
 
 def random_inputs(graph: ir.Graph) -> Iterator[dict[str, Array]]:
@@ -96,7 +96,7 @@ def _random(generator: np.random.Generator, value: ir.Value, shape: list[int], l
     if dtype.kind == "b":
         return generator.integers(0, 2, shape).astype(dtype)
     if dtype.kind in "iu":
-        return generator.integers(0, min(limit, np.iinfo(dtype).max), shape).astype(dtype)
+        return generator.integers(0, min(limit, np.iinfo(dtype).max + 1), shape).astype(dtype)
     if dtype.kind not in "fV":  # V: bfloat16 and the other small floats
         raise ValueError(f"input {value.name!r} is not numeric")
     return generator.standard_normal(shape).astype(dtype)
@@ -113,7 +113,8 @@ def _table(value: ir.Value) -> int:
                 pending += node.outputs
             elif node.op_type in {"Gather", "GatherElements"} and position == 1:
                 sizes.append(_entries(node))
-    return min((size for size in sizes if size is not None), default=_MASK)
+    unbound = _BYTE if value.dtype == ir.DataType.UINT8 else _MASK
+    return min((size for size in sizes if size is not None), default=unbound)
 
 
 def _entries(lookup: ir.Node) -> int | None:

@@ -53,6 +53,14 @@ def test_integers_that_index_nothing_are_a_mask() -> None:
     assert set(np.unique(next(random_inputs(model.graph))["mask"])) == {0, 1}
 
 
+def test_bytes_are_pixels() -> None:
+    nodes = [node("Cast", ["image"], ["y"], to=TensorProto.FLOAT)]
+    model = _model(nodes, {"image": (TensorProto.UINT8, [1, 32, 32, 3])})
+    image = next(random_inputs(model.graph))["image"]
+    assert image.dtype == np.uint8
+    assert (image.min(), image.max()) == (0, 255)
+
+
 def test_one_name_has_one_size_and_a_sum_of_names_has_their_sum() -> None:
     kind = TensorProto.FLOAT
     shapes = {"a": (kind, ["b", "p"]), "c": (kind, ["b", "s"]), "d": (kind, ["b", "p + s"])}
