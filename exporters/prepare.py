@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from edgekit.exporters.graph import tensor_specs
-from edgekit.exporters.opset import OLDEST, raise_opset
+from edgekit.exporters.opset import OLDEST, opset_of, raise_opset
 from edgekit.exporters.passes.activations import fuse_activations
 from edgekit.exporters.passes.attention import simplify_attention
 from edgekit.exporters.passes.base import Rewrite, rewrite, warn_of_undone
@@ -99,7 +99,9 @@ def prepare_onnx(
         SpecError: the graph has no such state.
     """
     model = load_onnx(source)
-    raise_opset(model, opset)
+    if opset_of(model.opset_imports) < opset:
+        common.InlinePass()(model)  # the converter leaves functions as they are
+        raise_opset(model, opset)
     prepared = rewrite(model, _PASSES, told, _FORM)
     if state:
         graph = prepared.graph

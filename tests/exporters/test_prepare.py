@@ -94,6 +94,25 @@ def test_an_opset_too_old_for_qdq_is_converted(tmp_path: Path) -> None:
     assert ir.load(target).opset_imports[""] >= 13
 
 
+def test_functions_of_an_older_operator_set_are_converted_with_the_graph(tmp_path: Path) -> None:
+    """ReduceMean has its axes as an attribute before operator set 18 and as an input from then."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    mean = helper.make_node("ReduceMean", ["a"], ["b"], axes=[1])
+    function = helper.make_function("local", "Mean", ["a"], ["b"], [mean], opsets[:1])
+    infos = (("x", ["n", 3, 6, 6]), ("y", ["n", 1, 6, 6]))
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in infos)
+    graph = helper.make_graph(
+        [helper.make_node("Mean", ["x"], ["y"], domain="local")], "g", [x], [y]
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=opsets, functions=[function])
+    source = tmp_path / "source.onnx"
+    onnx.save(model, source)
+    target = prepare_onnx(source, tmp_path / "prepared.onnx", opset=18)
+    (node,) = ir.load(target).graph
+    assert (node.op_type, len(node.inputs)) == ("ReduceMean", 2)
+    np.testing.assert_array_equal(_run(target), _run(source))
+
+
 def test_a_pass_that_is_undone_warns_and_the_file_is_right_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
