@@ -126,5 +126,5 @@ def _one_by_one(
         else:
             name = step.name if isinstance(step, Rewrite) else type(step).__name__
             where = proof.place(model, changed)
-            undone[Undone(name, f"from {where} on, {error}")] = None
+            undone[Undone(name, f"from node {where!r} on, {error}" if where else error)] = None
     return model, tuple(undone)

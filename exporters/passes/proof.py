@@ -88,8 +88,11 @@ class Proof:
                     )
         return None
 
-    def place(self, model: ir.Model, changed: ir.Model) -> str:
-        """The first node whose result differs between two graphs, by the names of their tensors."""
+    def place(self, model: ir.Model, changed: ir.Model) -> str | None:
+        """The first node whose result differs between two graphs, by the names of their tensors.
+
+        None where no tensor of one name differs, or one of the graphs cannot be run.
+        """
         computed = {value.name for node in model.graph for value in node.outputs if value.name}
         shared = [
             str(value.name)
@@ -102,13 +105,13 @@ class Proof:
             wanted = _Session(model, shared).run(feeds)
             got = _Session(changed, shared).run(feeds)
         except UnprovableError:
-            return "some node"
+            return None
         for node in changed.graph:
             for value in node.outputs:
                 name = str(value.name)
                 if name in wanted and _difference(wanted[name], got[name]) > self._tolerance:
-                    return f"node {node.name!r}"
-        return "some node"
+                    return node.name
+        return None
 
 
 def _cases(model: ir.Model) -> Iterator[_Case]:

@@ -85,7 +85,7 @@ def test_a_pass_after_which_nothing_runs_is_undone() -> None:
 
     model = _network()
     changed, (undone,) = prove(model, [Rewrite("cut", cut), _FOLD])
-    assert "it cannot be run any more" in str(undone)
+    assert str(undone).startswith("Graph pass cut was undone: it cannot be run any more: ")
     assert _operators(changed) == ["Conv", "Conv"]
 
 

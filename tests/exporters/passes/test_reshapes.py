@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from edgekit.exporters.passes.reshapes import simplify_reshapes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_ir.passes import common
 
@@ -137,6 +137,7 @@ def _graphs(draw: st.DrawFn) -> ir.Model:
     return model_of(nodes, constants, {"x": ["batch", 4, 6]}, outputs=sorted(outputs))
 
 
+@settings(max_examples=50)
 @given(model=_graphs())
 def test_any_graph_of_reshapes_computes_the_same_with_no_more_of_them(model: ir.Model) -> None:
     kinds = {"Flatten", "Reshape", "Unsqueeze"}

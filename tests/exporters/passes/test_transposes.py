@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from edgekit.exporters.passes.transposes import simplify_transposes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.compress.graphs import model_of, node, random, run
@@ -151,6 +151,7 @@ def _graphs(draw: st.DrawFn) -> ir.Model:
     )
 
 
+@settings(max_examples=50)
 @given(model=_graphs())
 def test_any_graph_of_transposes_computes_the_same_with_no_more_of_them(model: ir.Model) -> None:
     before = _operators(model).count("Transpose")
