@@ -15,6 +15,7 @@ from edgekit.calibration import Estimator, Range
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
 from edgekit.compress.quantize.arithmetic import FP16_NORMAL
 from edgekit.exporters.graph import INFERENCE_PRECISION, add_constant, must, stored
+from edgekit.spec import Array
 
 __all__ = ["HALF_TYPES", "KEEP_FP32", "HalfPrecision"]
 
@@ -266,10 +267,14 @@ def _fit_steps(graph: ir.Graph, node: ir.Node) -> None:
     axis = node.attributes.get_int("axis", 1)
     shape = [-1 if index == axis else 1 for index in range(steps.ndim)] if step.ndim else []
     ratio = (step / fitted).reshape(shape)
-    names = [str(value.name) for value in node.inputs[:2] if value is not None]
-    new = (np.rint(steps * ratio).astype(np.int8), fitted.astype(np.float32))
-    for position, (name, array) in enumerate(zip(names, new, strict=True)):
-        node.replace_input_with(position, add_constant(graph, f"{name}_fitted", array))
+    fits: dict[int, Array] = {
+        0: np.rint(steps * ratio).astype(np.int8),
+        1: fitted.astype(np.float32),
+    }
+    for position, array in fits.items():
+        value = node.inputs[position]
+        name = f"{value.name if value else node.name}_fitted"
+        node.replace_input_with(position, add_constant(graph, name, array))
 
 
 def _has_body(node: ir.Node) -> bool:
