@@ -69,7 +69,8 @@ class Bundle:
         if not self.manifest.target:
             return ""
         selected = {decision.selected for decision in self.manifest.decisions}
-        precisions = [a.precision for a in self.manifest.artifacts if a.id in selected]
+        chosen = [a for a in self.manifest.artifacts if a.id in selected]
+        precisions = [a.precision for a in chosen if a.target is None]
         made_for = parse_target(self.manifest.target)
         return mismatch(made_for, machine.features, precisions)
 

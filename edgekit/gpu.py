@@ -18,6 +18,13 @@ def find_gpu() -> tuple[str, str]:
         or importlib.util.find_spec("cuda.bindings") is None
     ):
         return "", "cuda-bindings is not installed"
+    try:
+        return _first_gpu()
+    except RuntimeError as error:
+        return "", str(error)
+
+
+def _first_gpu() -> tuple[str, str]:
     from cuda.bindings import runtime
 
     (driver,) = cuda(runtime.cudaDriverGetVersion())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 from edgekit.runtimes.cuda_memory import CudaMemory
+from edgekit.runtimes.files import check_file
 from edgekit.runtimes.kept import KeptFile
 
 from edgekit.cache import writeable
@@ -52,6 +53,7 @@ class TensorRt:
         return RuntimeStatus(usable=False, version=version, reason=reason, install=install)
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
+        check_file(artifact, ".engine", ".plan", ".trt")
         file = read_engine_file(artifact)
         status = self.status()
         check_engine(file, artifact, self.name, status)
@@ -208,9 +210,10 @@ class _TensorRtSession(Session):
         self.inputs = tuple(_spec(trt, engine, name) for name in inputs)
         self.outputs = tuple(_spec(trt, engine, name) for name in names if name not in inputs)
         self._limits: Mapping[str, tuple[_Shape, _Shape]] = {
-            name: (tuple(low), tuple(high))
-            for name in inputs
-            for low, _, high in (engine.get_tensor_profile_shape(name, 0),)
+            spec.name: (tuple(low), tuple(high))
+            for spec in self.inputs
+            if spec.dynamic
+            for low, _, high in (engine.get_tensor_profile_shape(spec.name, 0),)
         }
         self._memory = CudaMemory()
         self._engine, self._context, self._keep = engine, context, keep
@@ -223,8 +226,9 @@ class _TensorRtSession(Session):
             arrays = {
                 spec.name: np.require(feeds[spec.name], requirements="C") for spec in self.inputs
             }
+            for name, (least, most) in self._limits.items():
+                check_shape(name, arrays[name].shape, least, most)
             for name, array in arrays.items():
-                check_shape(name, array.shape, *self._limits[name])
                 self._context.set_input_shape(name, array.shape)
                 self._context.set_tensor_address(name, self._memory.upload(name, array))
             outputs = {spec.name: self._place(spec) for spec in self.outputs}

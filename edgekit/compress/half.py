@@ -13,7 +13,9 @@ import onnx_ir as ir
 
 from edgekit.calibration import Estimator, Range
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
-from edgekit.exporters.graph import INFERENCE_PRECISION, add_constant
+from edgekit.compress.quantize.arithmetic import FP16_NORMAL
+from edgekit.exporters.graph import INFERENCE_PRECISION, add_constant, must, stored
+from edgekit.spec import Array
 
 __all__ = ["HALF_TYPES", "KEEP_FP32", "HalfPrecision"]
 
@@ -58,9 +60,6 @@ _MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "U
 #: Operators whose second input is the step of a quantization.
 _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
-#: The smallest number that fp16 holds with all its bits; steps below lose some, or become 0.
-_FP16_NORMAL = 2.0**-14
-
 _FP16_LARGEST = 65504.0
 #: Leave a factor of 4 below fp16's largest number for data that calibration has not seen.
 _FP16_SAFE = _FP16_LARGEST / 4.0
@@ -103,6 +102,9 @@ class HalfPrecision(GraphPass):
                 _store(model.graph, weight, self.dtype)
             model.graph.sort()
             return PassReport(self.type, len(weights), len(weights))
+        if self.dtype == "fp16":
+            for node in model.graph:
+                _fit_steps(model.graph, node)
         overflowing = self._overflowing(model, context)
         changed = _Retyper(model, self.dtype, overflowing).run()
         details = (f"{len(overflowing)} activations stay fp32 for their range",)
@@ -171,7 +173,7 @@ class _Retyper:
             return True
         if self._dtype == "fp16" and any(v is not None and not _fits(v) for v in node.inputs):
             return True
-        if self._dtype == "fp16" and node.op_type in _QUANTIZED and _has_small_step(node):
+        if self._dtype == "fp16" and _has_small_step(node):
             return True
         touched = [
             str(v.name) for v in (*node.inputs, *node.outputs) if v is not None and v in original
@@ -241,10 +243,38 @@ def _fits(value: ir.Value) -> bool:
 
 
 def _has_small_step(node: ir.Node) -> bool:
-    step = node.inputs[1]
-    if step is None or step.const_value is None:
+    """Whether a quantization has a step that fp16 rounds, or takes for 0."""
+    step = stored(node.inputs[1]) if node.op_type in _QUANTIZED else None
+    if step is None:
         return False
-    return float(np.abs(step.const_value.numpy()).min(initial=1.0)) < _FP16_NORMAL
+    small = step[step < FP16_NORMAL]
+    return bool((small != small.astype(np.float16)).any())
+
+
+def _fit_steps(graph: ir.Graph, node: ir.Node) -> None:
+    """Round stored int8 values to steps that fp16 holds, where theirs are too small for it.
+
+    Their step is rounded up, so that no value leaves the range. TensorRT wants a convolution's
+    weights right behind their DequantizeLinear: no cast from fp32 may stand between.
+    """
+    steps = stored(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
+    if steps is None or steps.dtype != np.int8 or not _has_small_step(node):
+        return
+    step = must(node.inputs[1])
+    near = np.maximum(step.astype(np.float16), np.finfo(np.float16).smallest_subnormal)
+    up = np.where(near < step, np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
+    fitted = np.where(step < FP16_NORMAL, up, step)
+    axis = node.attributes.get_int("axis", 1)
+    shape = [-1 if index == axis else 1 for index in range(steps.ndim)] if step.ndim else []
+    ratio = (step / fitted).reshape(shape)
+    fits: dict[int, Array] = {
+        0: np.rint(steps * ratio).astype(np.int8),
+        1: fitted.astype(np.float32),
+    }
+    for position, array in fits.items():
+        value = node.inputs[position]
+        name = f"{value.name if value else node.name}_fitted"
+        node.replace_input_with(position, add_constant(graph, name, array))
 
 
 def _has_body(node: ir.Node) -> bool:

@@ -6,10 +6,11 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit import diff, runtimes
+from edgekit import diff
 from edgekit.bundle import Bundle
 from edgekit.diff.page import heat_strip, layer_table, strip_style, summary
 from edgekit.manifest import Artifact
+from edgekit.verify import unusable
 
 __all__ = ["LayerComparison", "compare_layers", "layers_section"]
 
@@ -35,8 +36,8 @@ class LayerComparison:
 def compare_layers(bundle: Bundle) -> list[LayerComparison]:
     """Run each selected artifact and the uncompressed one of its runtime on the stored samples.
 
-    Those of a runtime that cannot be used here are left out, and so is whatever was made from a
-    changed module that no uncompressed artifact was made from.
+    Those of a runtime that cannot be used here are left out, and so are engines for GPUs and
+    whatever was made from a changed module that no uncompressed artifact was made from.
 
     Raises:
         RuntimeUnavailableError: a runtime refuses its artifact.
@@ -46,9 +47,8 @@ def compare_layers(bundle: Bundle) -> list[LayerComparison]:
     for decision in manifest.decisions:
         second = manifest.artifact(decision.selected)
         first = _uncompressed(manifest.artifacts, second)
-        known = second.runtime in runtimes.names()
-        if first in {None, second} or not known or not runtimes.get(second.runtime).status().usable:
-            continue
+        if first in {None, second} or second.engine is not None or unusable(second.runtime):
+            continue  # an engine for a GPU does not give what it computes inside
         assert first is not None
         one, other = (diff.open_side(f"{bundle.path}:{x.id}") for x in (first, second))
         difference = diff.compare(one, other, diff.shared_feeds(one, other))

@@ -215,21 +215,39 @@ def test_weights_that_would_overflow_are_stored_in_fp32() -> None:
     assert run(model, {"x": np.ones((1, 8), np.float32)})["y"].max() > 1e5
 
 
-def test_steps_that_fp16_cannot_hold_stay_fp32() -> None:
+def test_stored_steps_that_fp16_cannot_hold_are_rounded_up_and_the_values_fitted() -> None:
+    step = np.array([1e-9, 1e-2, 1.0, 3.3e-6], np.float32)
     constants = {
-        "q": np.arange(1, 33, dtype=np.int8).reshape(8, 4),
-        "step": np.array([1e-9, 1e-2, 1.0, 1e-6], np.float32),
+        "q": np.arange(-60, 68, 4, dtype=np.int8).reshape(8, 4),
+        "step": step,
         "zero": np.zeros(4, np.int8),
     }
     nodes = [
         node("DequantizeLinear", ["q", "step", "zero"], ["w"], axis=1),
         node("MatMul", ["x", "w"], ["y"]),
     ]
+    changed = _typed(model_of(nodes, constants, X), [{"x": random(1, 4, 8)}])
+    (weight,) = [one for one in changed.graph if one.op_type == "DequantizeLinear"]
+    assert weight.outputs[0].dtype == ir.DataType.FLOAT16
+    values, steps = (weight.inputs[i].const_value.numpy() for i in range(2))
+    assert steps.dtype == np.float16
+    assert (steps > 0).all()
+    made = values * steps.astype(np.float32)
+    error = np.abs(made - constants["q"] * step)
+    assert (error <= np.maximum(0.51 * steps, 2e-3 * np.abs(made))).all()
+
+
+def test_steps_of_activations_that_fp16_cannot_hold_stay_fp32() -> None:
+    constants = {"step": np.float32(1e-6), "zero": np.int8(0), "w": random(0, 8, 4)}
+    nodes = [
+        node("QuantizeLinear", ["x", "step", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "step", "zero"], ["d"]),
+        node("MatMul", ["d", "w"], ["y"]),
+    ]
     model = model_of(nodes, constants, X)
-    changed = _typed(model, [{"x": random(1, 4, 8)}])
-    (kept,) = [one for one in changed.graph if one.op_type == "DequantizeLinear"]
-    np.testing.assert_array_equal(kept.inputs[1].const_value.numpy(), constants["step"])
-    assert _dtypes(changed, "MatMul") == {ir.DataType.FLOAT16}
+    data = [{"x": 1e-4 * random(1, 4, 8)}]
+    changed = _typed(model, data)
+    assert sqnr(run(model, data[0]), run(changed, data[0])) > 50.0
 
 
 def test_moving_data_into_an_lstm_needs_no_casts(tmp_path: Path) -> None:

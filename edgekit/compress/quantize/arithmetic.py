@@ -17,6 +17,7 @@ from edgekit.calibration import Range
 from edgekit.spec import Array
 
 __all__ = [
+    "FP16_NORMAL",
     "LARGEST_E4M3",
     "AffineParameters",
     "activation_parameters",
@@ -36,6 +37,9 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 #: The largest number of float8 with four exponent bits, which has no infinity.
 LARGEST_E4M3 = 448
+
+#: The smallest number that fp16 holds with all its bits.
+FP16_NORMAL = 2.0**-14
 
 #: Weights that are searched for their scale together.
 _BLOCK = 1 << 15
@@ -69,8 +73,12 @@ def symmetric_int8(observed: Range) -> AffineParameters:
 
 
 def symmetric_float8(observed: Range) -> AffineParameters:
-    """float8 (E4M3): the largest observed value becomes the largest number of the format."""
-    scale = _safe_scale(np.float32(max(abs(observed.low), abs(observed.high)) / LARGEST_E4M3))
+    """float8 (E4M3): the largest observed value becomes the largest number of the format.
+
+    Unless the scale were one that fp16 cannot hold: exponents of float8 make up for it.
+    """
+    largest = max(abs(observed.low), abs(observed.high))
+    scale = np.float32(max(largest / LARGEST_E4M3, FP16_NORMAL))
     return AffineParameters(np.asarray(scale), np.asarray(0, dtype=ml_dtypes.float8_e4m3fn))
 
 

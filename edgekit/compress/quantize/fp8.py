@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from edgekit.calibration import Estimator
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
-from edgekit.compress.quantize.arithmetic import LARGEST_E4M3, weight_scale
+from edgekit.compress.quantize.arithmetic import FP16_NORMAL, LARGEST_E4M3, weight_scale
 from edgekit.compress.quantize.placement import PlacementProfile, QuantizedNode, plan
 from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq, output_axis
 from edgekit.compress.quantize.quantized import refuse_quantized
@@ -69,9 +69,10 @@ class Fp8Ptq(GraphPass):
 
 
 def _weight(chosen: QuantizedNode) -> tuple[Array, Array]:
-    """The float8 weight and the scale of each of its outputs, whose largest value is E4M3's."""
+    """The float8 weight and the scale of each of its outputs, as in :func:`.symmetric_float8`."""
     weight = must(chosen.weight)
     axis = output_axis(chosen.node, weight.ndim)
-    scale = weight_scale(weight, axis, levels=LARGEST_E4M3)
+    least = np.full(weight.shape[axis], FP16_NORMAL, np.float32)
+    scale = weight_scale(weight, axis, levels=LARGEST_E4M3, smallest=least)
     shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
-    return (weight / scale.reshape(shape)).astype(ml_dtypes.float8_e4m3fn), scale.astype(np.float32)
+    return (weight / scale.reshape(shape)).astype(ml_dtypes.float8_e4m3fn), scale

@@ -43,7 +43,7 @@ def test_products_have_float8_on_both_sides_and_stay_close() -> None:
 
 
 def test_each_output_has_a_scale_of_its_own() -> None:
-    weight = random(0, 16, 8) * np.logspace(-6, 6, 8, dtype=np.float32)
+    weight = random(0, 16, 8) * np.logspace(-2, 6, 8, dtype=np.float32)
     model = _product(weight)
     wanted, got = run(model, UNSEEN)["y"], run(_quantized(model), UNSEEN)["y"]
     for column in range(8):
