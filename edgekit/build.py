@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -15,8 +15,9 @@ from edgekit.compress.base import GraphPass, Learned
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.recipe import Recipe
-from edgekit.errors import ExportError, RuntimeUnavailableError
+from edgekit.errors import RuntimeUnavailableError
 from edgekit.exporters import ExportOptions, ShapeRange
+from edgekit.exporters.graph import specs_of
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.tensorrt_engine import check_gpu
 from edgekit.manifest import Artifact, PassRecord
@@ -106,12 +107,14 @@ class _Source:
         label: what their precision is called besides.
         learned: see :class:`~edgekit.compress.base.Trained`.
         model: the PyTorch model it is.
+        program: what it was traced to, where an exporter wants that.
     """
 
     onnx: Path
     label: str = ""
     learned: Mapping[str, Learned] = field(default_factory=dict)
     model: str = ORIGINAL
+    program: Path | None = None
 
 
 def parse_targets(names: Sequence[str], gpu: str | None) -> tuple[Target, ...]:
@@ -192,11 +195,13 @@ class Builder:
         self._progress.stage("Export to ONNX")
         source = self._workload.model
         if not isinstance(source, Path):
-            source = self._export_torch(self._workload)
+            program = self._program(ORIGINAL)
+            source = self._export_torch(self._workload, self._work, program)
+            self._source = replace(self._source, program=program)
         prepare_onnx(source, self.model)
         graph = ir.load(self.model)
         self._opset = graph.opset_imports[""]
-        return _specs(graph.graph.inputs), _specs(graph.graph.outputs)
+        return specs_of(graph.graph.inputs), specs_of(graph.graph.outputs)
 
     def originals(self) -> list[Built]:
         """The uncompressed artifact of every target. ONNX Runtime reads ``model.onnx`` itself."""
@@ -207,9 +212,9 @@ class Builder:
         """Make every compressed artifact from the module that the recipe's passes made."""
         if not changed.anything:
             return
-        path = self._work / "changed.onnx"
-        prepare_onnx(self._export_torch(changed.workload), path)
-        self._source = _Source(path, changed.label, changed.learned, CHANGED)
+        path, program = self._work / "changed.onnx", self._program(CHANGED)
+        prepare_onnx(self._export_torch(changed.workload, self._work, program), path)
+        self._source = _Source(path, changed.label, changed.learned, CHANGED, program)
 
     def compressor(self, recipe: Recipe) -> Compressor:
         """What applies the recipe's graph passes, for the engines of this run."""
@@ -234,7 +239,7 @@ class Builder:
         Its speed is that of the real one; its values are not to be trusted.
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
-        prepare_onnx(self._export_torch(workload, folder), source)
+        prepare_onnx(self._export_torch(workload, folder, None), source)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
         )
@@ -243,16 +248,20 @@ class Builder:
         return self._export(target, graph, folder / "artifact")[0]
 
     def compressed(self, compressor: Compressor) -> list[Built]:
-        """The artifacts that the recipe makes, for every target that has a placement profile.
+        """The artifacts that the recipe makes for every target.
+
+        One without a placement profile gets what the module passes made, and nothing else.
 
         Raises:
             EdgekitError: a pass needs data and the workload has none, or the data is bad.
         """
         built: list[Built | None] = []
-        for target in self.profiled:
+        for target in self._targets:
             if self._source.model == CHANGED and self._source.label:
                 precision = f"{self._source.label}-fp32"
                 built.append(self._artifact(target, precision, self._source.onnx))
+            if target not in self.profiled:
+                continue
             built.append(self.variant(compressor, target))
             half = compressor.half_for(target.runtime)
             if half is not None:
@@ -302,7 +311,12 @@ class Builder:
             return None
         return self._export(target, path, folder / "artifact")[0]
 
-    def _export_torch(self, workload: Workload, folder: Path | None = None) -> Path:
+    def _program(self, name: str) -> Path | None:
+        """Where to write what a model is traced to; None when no exporter of this run wants it."""
+        wanted = any(exporters.get(target.runtime).needs_program for target in self._targets)
+        return self._work / f"{name}.pt2" if wanted else None
+
+    def _export_torch(self, workload: Workload, folder: Path, program: Path | None) -> Path:
         import torch  # only for PyTorch models
 
         from edgekit.exporters.torch_onnx import export_onnx
@@ -311,10 +325,11 @@ class Builder:
         return export_onnx(
             workload.model,
             {name: torch.as_tensor(x) for name, x in workload.example_inputs.items()},
-            (folder or self._work) / "exported.onnx",
+            folder / "exported.onnx",
             dynamic=workload.dynamic,
             output_names=workload.output_names,
             opset=self._opset,
+            program=program,
         )
 
     def _artifact(self, target: Target, precision: str, onnx: Path) -> Built:
@@ -346,11 +361,12 @@ class Builder:
     def _export(self, target: Target, onnx: Path, stem: Path) -> list[Path]:
         exporter = exporters.get(target.runtime)
         shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
-        return exporter.export(onnx, stem, ExportOptions(target.gpu, shapes))
+        options = ExportOptions(target.gpu, shapes, self._source.program)
+        return exporter.export(onnx, stem, options)
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:
         """Shape ranges from the example inputs: batch 1 is typical, eight times is the limit."""
-        specs = _specs(ir.load(onnx).graph.inputs)
+        specs = specs_of(ir.load(onnx).graph.inputs)
         sizes = {
             dim: 1 if dim == BATCH else size
             for spec in specs
@@ -365,21 +381,3 @@ class Builder:
             for spec in specs
             if spec.dynamic
         }
-
-
-def _specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
-    """Names, dtypes and shapes of a graph's inputs or outputs."""
-    specs = []
-    for value in values:
-        if value.dtype is None or value.shape is None:
-            raise ExportError(
-                "has no known dtype and rank",
-                where=f"tensor {value.name!r}",
-                fix="Give the graph's inputs and outputs a type and a shape",
-            )
-        shape = tuple(
-            dim if isinstance(dim, int) else dim.value or f"{value.name}_{axis}"
-            for axis, dim in enumerate(value.shape)
-        )
-        specs.append(TensorSpec(str(value.name), value.dtype.numpy().name, shape))
-    return tuple(specs)

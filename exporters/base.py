@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 __all__ = ["ExportOptions", "Exporter", "Format", "ShapeRange"]
 
-Format = Literal["onnx", "openvino-ir", "tensorrt-engine"]
+Format = Literal["ncnn", "onnx", "openvino-ir", "ort", "tensorrt-engine", "torch-program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,13 @@ class ExportOptions:
     Attributes:
         gpu: compute capability such as ``sm89``, for engines that are tied to one.
         shapes: for each input with a dynamic dimension, where the target is a GPU.
+        program: the same model as a ``.pt2`` file, for an exporter that needs it; None when the
+            model is not a PyTorch module.
     """
 
     gpu: str | None
     shapes: Mapping[str, ShapeRange]
+    program: Path | None = None
 
 
 class Exporter(Protocol):
@@ -52,6 +55,10 @@ class Exporter(Protocol):
     @property
     def needs_gpu_target(self) -> bool:
         """Whether an artifact is tied to one GPU generation, given in ``ExportOptions.gpu``."""
+
+    @property
+    def needs_program(self) -> bool:
+        """Whether it converts what PyTorch traced instead of the graph, see ``ExportOptions``."""
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
         """Write the artifact of ``onnx_path`` to ``stem`` plus the format's own suffixes.

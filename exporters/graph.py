@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from edgekit.spec import Array
+from edgekit.errors import ExportError
+from edgekit.spec import Array, TensorSpec
 
 __all__ = [
     "DEQUANTIZED",
@@ -17,6 +18,7 @@ __all__ = [
     "bypass",
     "must",
     "read_instead",
+    "specs_of",
     "stored",
 ]
 
@@ -90,3 +92,25 @@ def read_instead(graph: ir.Graph, node: ir.Node, made: ir.Node, label: str) -> b
     new.name, new.type, new.shape = f"{old.name}_{label}", old.type, old.shape
     graph.insert_before(node, made)
     return bypass(old, new)
+
+
+def specs_of(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
+    """Names, dtypes and shapes of a graph's inputs or outputs.
+
+    Raises:
+        ExportError: one has no type or no rank.
+    """
+    specs = []
+    for value in values:
+        if value.dtype is None or value.shape is None:
+            raise ExportError(
+                "has no known dtype and rank",
+                where=f"tensor {value.name!r}",
+                fix="Give the graph's inputs and outputs a type and a shape",
+            )
+        shape = tuple(
+            dim if isinstance(dim, int) else dim.value or f"{value.name}_{axis}"
+            for axis, dim in enumerate(value.shape)
+        )
+        specs.append(TensorSpec(str(value.name), value.dtype.numpy().name, shape))
+    return tuple(specs)

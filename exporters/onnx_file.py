@@ -19,6 +19,7 @@ class OnnxFileExporter:
     format: Format = "onnx"
     newest_opset = 21  # ONNX Runtime 1.20
     needs_gpu_target = False
+    needs_program = False
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:  # noqa: ARG002
         path = stem.with_suffix(".onnx")

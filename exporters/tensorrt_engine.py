@@ -43,6 +43,7 @@ class TensorRtExporter:
     format: Format = "tensorrt-engine"
     newest_opset = 20  # TensorRT-RTX 1.1
     needs_gpu_target = True
+    needs_program = False
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
         try:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from edgekit.errors import SpecError
+from edgekit.errors import RuntimeUnavailableError, SpecError
 from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
 
 __all__ = ["Layer", "Runtime", "RuntimeStatus", "Session", "SessionOptions", "given_name"]
@@ -54,6 +54,10 @@ class SessionOptions:
         given: with ``intermediates``, results inside (by :attr:`Layer.tensor`) that shall not be
             read: whatever computes with one takes a further input, named by :func:`given_name`.
             So every layer can be run by itself.
+        device: the processor to run on, by the runtime's own name (``CPU``, ``GPU``, ``NPU``,
+            ``CUDA``); None leaves the choice to the runtime.
+        cores: run on these cores only, by number; then each has one thread, unless ``threads``
+            says otherwise. Linux only. None leaves the choice to the system.
     """
 
     threads: int | None = None
@@ -62,6 +66,8 @@ class SessionOptions:
     cache: Path | None = None
     intermediates: bool = False
     given: tuple[TensorSpec, ...] = ()
+    device: str | None = None
+    cores: tuple[int, ...] | None = None
 
 
 def given_name(tensor: str) -> str:
@@ -220,6 +226,20 @@ def wrong_results(engine: str, error: Exception) -> SpecError:
         where="out",
         fix="Give arrays of the shapes that the call returns without out",
     )
+
+
+def only_cpu(engine: str, options: SessionOptions) -> None:
+    """Refuse a device, for an engine that edgekit runs on the CPU alone.
+
+    Raises:
+        RuntimeUnavailableError: ``options`` ask for another device.
+    """
+    if options.device is not None and options.device.upper() != "CPU":
+        raise RuntimeUnavailableError(
+            f"edgekit runs {engine} on the CPU only",
+            where=f"device {options.device!r}",
+            fix="Leave the device out, or choose another runtime",
+        )
 
 
 class Runtime(Protocol):

@@ -20,7 +20,7 @@ from edgekit.verify import Reference
 
 __all__ = ["Side", "open_side", "shared_feeds"]
 
-_RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
+_RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
 
 #: Sizes of dynamic dimensions and number of samples where there are none to run.
 _SIZE, _SAMPLES = 2, 4
@@ -55,7 +55,7 @@ class Side:
 
 
 def open_side(name: str) -> Side:
-    """``x.edge:ARTIFACT``, ``x.edge`` (its fastest artifact), ``model.onnx`` or ``model.xml``.
+    """``x.edge:ARTIFACT``, ``x.edge`` (its fastest), ``model.onnx``, ``.xml`` or ``.pt2``.
 
     Raises:
         ModelReferenceError: it is none of these.
