@@ -20,8 +20,9 @@ from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters.graph import specs_of
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.tensorrt_engine import check_gpu
+from edgekit.machine import this_machine
 from edgekit.manifest import Artifact, PassRecord
-from edgekit.numerics import InstructionSet
+from edgekit.numerics import InstructionSet, probe
 from edgekit.progress import Progress
 from edgekit.reference import divisible
 from edgekit.spec import BATCH, TensorSpec
@@ -361,7 +362,8 @@ class Builder:
     def _export(self, target: Target, onnx: Path, stem: Path) -> list[Path]:
         exporter = exporters.get(target.runtime)
         shapes = self._shapes(onnx) if exporter.needs_gpu_target else {}
-        options = ExportOptions(target.gpu, shapes, self._source.program)
+        native = self._machine == probe(this_machine().features)
+        options = ExportOptions(target.gpu, shapes, self._source.program, native)
         return exporter.export(onnx, stem, options)
 
     def _shapes(self, onnx: Path) -> dict[str, ShapeRange]:

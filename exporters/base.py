@@ -34,11 +34,13 @@ class ExportOptions:
         shapes: for each input with a dynamic dimension, where the target is a GPU.
         program: the same model as a ``.pt2`` file, for an exporter that needs it; None when the
             model is not a PyTorch module.
+        native: the artifact is for processors like this one, and may hold what fits no other.
     """
 
     gpu: str | None
     shapes: Mapping[str, ShapeRange]
     program: Path | None = None
+    native: bool = False
 
 
 class Exporter(Protocol):

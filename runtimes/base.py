@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
+from edgekit.runtimes.cores import on_cores
 
 from edgekit.errors import RuntimeUnavailableError, SpecError
 from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
@@ -46,6 +47,8 @@ class SessionOptions:
         threads: intra-op threads; None leaves the choice to the engine.
         device: the processor to run on, by the runtime's own name (``CPU``, ``GPU``, ``NPU``,
             ``CUDA``); None leaves the choice to the runtime.
+        cores: run on these cores only, by number; then each has one thread, unless ``threads``
+            says otherwise. Linux only. None leaves the choice to the system.
         optimize: let the engine rewrite the graph. Off for a reference run.
         cache: a folder for what the engine makes of the artifact when it loads it, so that the
             next load on this machine is faster. Made if it is missing.
@@ -54,20 +57,18 @@ class SessionOptions:
         given: with ``intermediates``, results inside (by :attr:`Layer.tensor`) that shall not be
             read: whatever computes with one takes a further input, named by :func:`given_name`.
             So every layer can be run by itself.
-        device: the processor to run on, by the runtime's own name (``CPU``, ``GPU``, ``NPU``,
-            ``CUDA``); None leaves the choice to the runtime.
-        cores: run on these cores only, by number; then each has one thread, unless ``threads``
-            says otherwise. Linux only. None leaves the choice to the system.
+        arena: keep the memory of the largest run for the next ones, where the engine works so (ONNX
+            Runtime). Off, a run gives back what it took: less memory where sizes differ.
     """
 
     threads: int | None = None
     device: str | None = None
+    cores: tuple[int, ...] | None = None
     optimize: bool = True
     cache: Path | None = None
     intermediates: bool = False
     given: tuple[TensorSpec, ...] = ()
-    device: str | None = None
-    cores: tuple[int, ...] | None = None
+    arena: bool = True
 
 
 def given_name(tensor: str) -> str:
@@ -111,6 +112,7 @@ class Session(ABC):
     outputs: tuple[TensorSpec, ...]
     layers: tuple[Layer, ...] = ()
     _worker: ThreadPoolExecutor | None = None
+    _cores: tuple[int, ...] | None = None
 
     def run(self, feeds: Feeds, out: Outputs | None = None) -> Outputs:
         """Run one inference. Several threads may at once.
@@ -128,6 +130,12 @@ class Session(ABC):
         Raises:
             SpecError: the feeds do not fit :attr:`inputs`, or ``out`` does not fit the outputs.
         """
+        if self._cores is None:
+            return self._checked_run(feeds, out)
+        with on_cores(self._cores):  # some engines compute in the calling thread, too
+            return self._checked_run(feeds, out)
+
+    def _checked_run(self, feeds: Feeds, out: Outputs | None) -> Outputs:
         arrays = feeds
         if not all(type(array) is np.ndarray for array in feeds.values()):
             arrays = {name: _array(name, value) for name, value in feeds.items()}
@@ -229,16 +237,22 @@ def wrong_results(engine: str, error: Exception) -> SpecError:
 
 
 def only_cpu(engine: str, options: SessionOptions) -> None:
-    """Refuse a device, for an engine that edgekit runs on the CPU alone.
+    """Refuse a choice of processor, for an engine that edgekit runs on the whole CPU alone.
 
     Raises:
-        RuntimeUnavailableError: ``options`` ask for another device.
+        RuntimeUnavailableError: ``options`` ask for another device, or for some cores.
     """
     if options.device is not None and options.device.upper() != "CPU":
         raise RuntimeUnavailableError(
             f"edgekit runs {engine} on the CPU only",
             where=f"device {options.device!r}",
             fix="Leave the device out, or choose another runtime",
+        )
+    if options.cores is not None:
+        raise RuntimeUnavailableError(
+            f"edgekit cannot choose cores for {engine}, whose threads all sessions share",
+            where="cores",
+            fix="Leave them out, and start the whole process under taskset -c",
         )
 
 

@@ -1,16 +1,17 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from edgekit.runtimes.base import Layer, RuntimeStatus, Session, SessionOptions, wrong_results
+from edgekit.runtimes.cores import check_cores, on_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.onnx_layers import with_all_outputs
+from edgekit.runtimes.onnxruntime_providers import CPU, find_provider, require_provider
 from edgekit.runtimes.optimized_model import OptimizedModel
 
 from edgekit.cache import writeable
@@ -31,27 +32,24 @@ _DTYPES = {
 
 
 class OnnxRuntime:
-    """Runs ``.onnx`` files with ONNX Runtime's CPU execution provider."""
+    """Runs ``.onnx`` and ``.ort`` files with one of ONNX Runtime's execution providers.
+
+    What a provider cannot compute, the CPU does. Without a device it is the CPU.
+    """
 
     name = "onnxruntime"
 
     def status(self) -> RuntimeStatus:
         # onnxruntime is a core dependency: importing this module already proved it present.
-        return RuntimeStatus(usable=True, version=importlib.metadata.version("onnxruntime"))
+        return RuntimeStatus(usable=True, version=ort.__version__)
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         check_file(artifact, ".onnx", ".ort")
-        weights = check_external_data(artifact)
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
-        # By default the threads spin for tens of milliseconds after a run and take the cores away
-        # from whatever comes next: another model, another engine, the server itself.
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
-        if options.threads is not None:
-            settings.intra_op_num_threads = options.threads
-            settings.inter_op_num_threads = 1
-        if not options.optimize:
-            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        provider = find_provider(options.device)
+        check_cores(options.cores)
+        plain = artifact.suffix != ".ort"
+        weights = check_external_data(artifact) if plain else []
+        settings = _settings(options)
         model: str | bytes = str(artifact)
         layers: tuple[Layer, ...] = ()
         outputs: int | None = None
@@ -59,11 +57,18 @@ class OnnxRuntime:
             model, layers, outputs = with_all_outputs(artifact, options.given)
         cached = None
         cache = writeable(options.cache)
-        if cache and artifact.is_file() and options.optimize and not options.intermediates:
+        cacheable = plain and provider == CPU and options.optimize and not options.intermediates
+        if cache and artifact.is_file() and cacheable:
             cached = OptimizedModel([artifact, *weights], cache)
             model = cached.prepare(settings)
         try:
-            session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+            with on_cores(options.cores):
+                session = ort.InferenceSession(
+                    model, settings, providers=list(dict.fromkeys((provider, CPU)))
+                )
+            require_provider(session, provider)
+        except RuntimeUnavailableError:
+            raise
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
             if cached is not None:  # it may be damaged, or its disk full
                 cached.drop()
@@ -71,7 +76,29 @@ class OnnxRuntime:
             raise refused(f"ONNX Runtime {ort.__version__}", artifact, error) from error
         if cached is not None and cached.partial.is_file():
             cached.keep()
-        return _OnnxRuntimeSession(session, layers, outputs)
+        return _OnnxRuntimeSession(session, layers, outputs, options.cores)
+
+
+class OnnxRuntimeMinimal(OnnxRuntime):
+    """What a minimal build of ONNX Runtime computes, computed by the full one."""
+
+    name = "onnxruntime-minimal"
+
+
+def _settings(options: SessionOptions) -> ort.SessionOptions:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.enable_cpu_mem_arena = options.arena
+    # By default the threads spin for tens of milliseconds after a run and take the cores away
+    # from whatever comes next: another model, another engine, the server itself.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    threads = options.threads or (len(options.cores) if options.cores else None)
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+    if not options.optimize:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return settings
 
 
 class _OnnxRuntimeSession(Session):
@@ -82,8 +109,10 @@ class _OnnxRuntimeSession(Session):
         session: ort.InferenceSession,
         layers: tuple[Layer, ...] = (),
         outputs: int | None = None,
+        cores: tuple[int, ...] | None = None,
     ) -> None:
         self._session: ort.InferenceSession | None = session
+        self._cores = cores
         self.layers = layers
         found = session.get_outputs()
         own, inside = found[:outputs], found[outputs:] if outputs else []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, wrong_out, wrong_results
+from edgekit.runtimes.cores import check_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.openvino_forms import Form, Forms
 
@@ -44,6 +45,7 @@ class OpenVino:
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         check_file(artifact, ".xml", ".onnx")
+        check_cores(options.cores)
         if artifact.suffix == ".onnx":
             sources = [artifact, *check_external_data(artifact)]
         else:
@@ -51,7 +53,7 @@ class OpenVino:
             if not sources[1].is_file():  # it may be empty: not every model has constants
                 check_file(sources[1], ".bin")
         try:
-            return _OpenVinoSession(Forms(sources, options))
+            return _OpenVinoSession(Forms(sources, options), options.cores)
         except RuntimeUnavailableError:
             raise
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure
@@ -67,10 +69,11 @@ class _OpenVinoSession(Session):
     weights, so it is compiled when the first call needs it.
     """
 
-    def __init__(self, forms: Forms) -> None:
+    def __init__(self, forms: Forms, cores: tuple[int, ...] | None) -> None:
         import openvino as ov  # heavy and optional: only when this runtime is used
 
         plan = forms.plan
+        self._cores = cores
         self.inputs = plan.inputs
         self.outputs = plan.outputs
         self.layers = forms.layers

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from edgekit.runtimes.base import Layer, SessionOptions
+from edgekit.runtimes.cores import on_cores
 from edgekit.runtimes.kept import KeptFile
 from edgekit.runtimes.openvino_layers import add_all_outputs
 
@@ -88,14 +89,18 @@ class Forms:
         self._core = ov.Core()
         self._sources = sources
         self._device = _found(self._core, options.device or "CPU")
+        self._cores = options.cores if self._device == "CPU" else None
         cache = None if options.intermediates else writeable(options.cache)
         self._cache = cache if self._device == "CPU" else None
         self._config = {"PERFORMANCE_HINT": "LATENCY"}
         if self._device == "CPU":
             # Without the hint a CPU with bf16 units silently computes "fp32" models in bfloat16.
             self._config["INFERENCE_PRECISION_HINT"] = "f32"
-            if options.threads is not None:
-                self._config["INFERENCE_NUM_THREADS"] = str(options.threads)
+            threads = options.threads or (len(options.cores) if options.cores else None)
+            if threads is not None:
+                self._config["INFERENCE_NUM_THREADS"] = str(threads)
+            if options.cores is not None:
+                self._config["ENABLE_CPU_PINNING"] = "YES"  # to those of the thread that compiles
         elif cache is not None:
             self._config["CACHE_DIR"] = str(cache)  # what it can keep differs by device
         self.layers: tuple[Layer, ...] = ()
@@ -129,7 +134,10 @@ class Forms:
         if shapes:
             model = model.clone()
             model.reshape(shapes)
-        compiled = self._core.compile_model(model, self._device, config)
+        # OpenVINO counts the cores once for the whole process. Finding the device did that, when
+        # this thread was still free to run on all of them.
+        with on_cores(self._cores):
+            compiled = self._core.compile_model(model, self._device, config)
         if kept is not None:
             kept.write(self.plan, compiled)
         return Form(compiled)
@@ -140,7 +148,8 @@ class Forms:
             return None
         data = self._ov.Tensor(blob, shared_memory=True)
         try:
-            return Form(self._core.import_model(data, self._device, config), blob)
+            with on_cores(self._cores):
+                return Form(self._core.import_model(data, self._device, config), blob)
         except RuntimeError as error:
             _log.warning("%s is made again: %s", kept.path, str(error)[-200:])
             kept.drop()

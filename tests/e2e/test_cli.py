@@ -94,6 +94,21 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(folder.glob(".*.new-*"))
 
 
+@pytest.mark.parametrize("command", ["profile", "serve"])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--cores", "0,9999"], "cores '0,9999' are not all there: this process has 0"),
+        (["--device", "CUDAA"], "device 'CUDAA': is no execution provider of ONNX Runtime"),
+    ],
+)
+def test_cores_and_devices_that_are_not_here_are_one_line(
+    command: str, option: list[str], message: str, built: Path, tmp_path: Path
+) -> None:
+    done = run(command, str(built), "--runtime", "onnxruntime", *option, cwd=tmp_path, code=2)
+    assert message in done.stderr.splitlines()[-1]
+
+
 def test_debug_shows_the_traceback(folder: Path) -> None:
     done = subprocess.run(
         [*EDGEKIT, "compress", "user.py:raising", "--debug"],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from itertools import pairwise, permutations
 from pathlib import Path
 
@@ -75,6 +76,14 @@ def test_a_failing_inference_names_the_artifact(onnx_file: Path) -> None:
 def test_samples_survive_json(onnx_file: Path) -> None:
     (samples, *_) = profile_interleaved(_entries(onnx_file), FEEDS, **LIMITS)
     assert Samples.model_validate_json(samples.model_dump_json()) == samples
+
+
+def test_device_and_cores_of_a_profile_are_recorded(bundle: Bundle) -> None:
+    core = max(os.sched_getaffinity(0))
+    found = profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CPU", cores=(core,))
+    assert {(one.device, one.cores, one.threads) for one in found} == {("CPU", (core,), 1)}
+    with pytest.raises(RuntimeUnavailableError, match="device 'CUDA'"):
+        profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CUDA")
 
 
 def test_a_bundle_is_profiled_from_its_own_samples(bundle: Bundle) -> None:

@@ -230,7 +230,7 @@ with runtimes.get(sys.argv[1]).load(Path(sys.argv[2]), options) as session:
 """
 
 
-@pytest.mark.parametrize("name", runtimes.names())
+@pytest.mark.parametrize("name", CACHING)
 def test_a_cache_on_a_full_disk_costs_time_only(name: str, onnx_file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL, name, str(onnx_file), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
