@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from edgekit.profile.sizes import dimensions, resized
-from edgekit.spec import BATCH, Array, Feeds
+from edgekit.spec import BATCH, Array, Feeds, is_float
 
 __all__ = ["VALUES", "extreme_inputs"]
 
@@ -39,10 +39,10 @@ def extreme_inputs(sample: Feeds, axes: Mapping[str, Mapping[int, str]]) -> dict
         axes: ``{input: {axis: dimension name}}``, the dynamic ones.
     """
     made: dict[str, Feeds] = {}
-    if any(_is_float(array) for array in sample.values()):
+    if any(is_float(array.dtype) for array in sample.values()):
         for name, change in VALUES.items():
             made[name] = {
-                key: change(array).astype(array.dtype) if _is_float(array) else array
+                key: change(array).astype(array.dtype) if is_float(array.dtype) else array
                 for key, array in sample.items()
             }
     for dimension in sorted(dimensions(axes)):
@@ -50,10 +50,6 @@ def extreme_inputs(sample: Feeds, axes: Mapping[str, Mapping[int, str]]) -> dict
         for size in (1, longest):
             made[f"{dimension} {size}"] = resized(sample, axes, {dimension: size})
     return made
-
-
-def _is_float(array: Array) -> bool:
-    return bool(np.issubdtype(array.dtype, np.floating))
 
 
 def _size(sample: Feeds, axes: Mapping[str, Mapping[int, str]], dimension: str) -> int:

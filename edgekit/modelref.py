@@ -19,7 +19,7 @@ from edgekit.exporters.prepare import load_onnx
 from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
 from edgekit.runtimes import SessionOptions
-from edgekit.spec import Array, TensorSpec
+from edgekit.spec import Array, TensorSpec, is_float
 from edgekit.workload import Metric, Workload
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _with_data(workload: Workload, specs: Sequence[TensorSpec], calib: Path | No
 def _example(spec: TensorSpec, generator: np.random.Generator) -> Array:
     """An input for a model that came without data: normal noise, or ones for integers."""
     shape = spec.concrete({})
-    if spec.dtype.startswith("float"):
+    if is_float(spec.dtype):
         return generator.standard_normal(shape).astype(spec.dtype)
     return np.ones(shape, dtype=spec.dtype)
 

@@ -67,7 +67,7 @@ def _torch_predict(
     import torch  # only where a PyTorch model is the reference
 
     from edgekit.compress.modules import named_outputs
-    from edgekit.runtimes.torch_tensors import to_array, to_tensor
+    from edgekit.tensors import to_array, to_tensor
 
     def predict(feeds: Feeds) -> Outputs:
         with torch.no_grad():  # copies: forward may change its arguments in place

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from edgekit.errors import CalibrationError, EdgekitError, WorkloadError
 from edgekit.spec import BATCH, Feeds, Outputs
+from edgekit.tensors import as_array
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +146,7 @@ class Workload:
             )
         try:
             for batch in self.calibration():
-                yield {name: np.asarray(values) for name, values in batch.items()}
+                yield {name: as_array(values) for name, values in batch.items()}
         except EdgekitError:
             raise
         except Exception as error:  # the user's own code

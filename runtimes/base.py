@@ -18,6 +18,7 @@ from edgekit.runtimes.cores import on_cores
 
 from edgekit.errors import RuntimeUnavailableError, SpecError
 from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
+from edgekit.tensors import is_bfloat16, to_array
 
 __all__ = ["Layer", "Runtime", "RuntimeStatus", "Session", "SessionOptions", "given_name"]
 
@@ -48,7 +49,8 @@ class SessionOptions:
         device: the processor to run on, by the runtime's own name (``CPU``, ``GPU``, ``NPU``,
             ``CUDA``); None leaves the choice to the runtime.
         cores: run on these cores only, by number; then each has one thread, unless ``threads``
-            says otherwise. Linux only. None leaves the choice to the system.
+            says otherwise. Linux, ONNX Runtime, and OpenVINO for one core; others refuse it, as
+            their sessions share threads. None leaves the choice to the system.
         optimize: let the engine rewrite the graph. Off for a reference run.
         cache: a folder for what the engine makes of the artifact when it loads it, so that the
             next load on this machine is faster. Made if it is missing.
@@ -208,6 +210,8 @@ def _array(name: str, value: Any) -> Array:
     """``value`` without a copy."""
     if isinstance(value, np.ndarray):
         return value
+    if is_bfloat16(value) and value.device.type == "cpu" and not value.requires_grad:
+        return to_array(value)
     try:
         return np.from_dlpack(value)
     except (AttributeError, TypeError, ValueError, RuntimeError, BufferError) as error:

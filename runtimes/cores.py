@@ -9,11 +9,16 @@ from contextlib import contextmanager
 
 from edgekit.errors import RuntimeUnavailableError
 
-__all__ = ["check_cores", "on_cores", "parse_cores"]
+__all__ = ["check_cores", "hold_process", "on_cores"]
 
 
-def parse_cores(text: str) -> tuple[int, ...]:
-    """The numbers in ``0,2-3``.
+def hold_process(text: str) -> int:
+    """Keep this thread, and all that it starts from now on, to cores written like ``0,2-3``.
+
+    Engines count the cores that they find when they are first used: call it before.
+
+    Returns:
+        How many cores these are.
 
     Raises:
         RuntimeUnavailableError: it is not written so, or names what this process may not use.
@@ -26,7 +31,8 @@ def parse_cores(text: str) -> tuple[int, ...]:
         first, last = numbers[1], numbers[2] or numbers[1]
         found += range(int(first), int(last) + 1)
     check_cores(tuple(found))
-    return tuple(found)
+    os.sched_setaffinity(0, found)
+    return len(found)
 
 
 def check_cores(cores: tuple[int, ...] | None) -> None:

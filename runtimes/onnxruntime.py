@@ -12,6 +12,7 @@ from edgekit.runtimes.cores import check_cores, on_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.onnx_layers import with_all_outputs
 from edgekit.runtimes.onnxruntime_providers import CPU, find_provider, require_provider
+from edgekit.runtimes.onnxruntime_values import as_value, from_value
 from edgekit.runtimes.optimized_model import OptimizedModel
 
 from edgekit.cache import writeable
@@ -23,6 +24,7 @@ __all__ = ["OnnxRuntime"]
 
 _BITS = (8, 16, 32, 64)
 _DTYPES = {
+    "tensor(bfloat16)": "bfloat16",
     "tensor(bool)": "bool",
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
@@ -118,10 +120,13 @@ class _OnnxRuntimeSession(Session):
         own, inside = found[:outputs], found[outputs:] if outputs else []
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in own)
+        self._bfloat16 = any(x.dtype == "bfloat16" for x in (*self.inputs, *self.outputs))
         self._names = [spec.name for spec in self.outputs]
         self._names += [x.name for x in inside if _DTYPES.get(x.type, "").startswith("float")]
 
     def _run(self, feeds: Feeds) -> Outputs:
+        if self._bfloat16:
+            return self._run_into(feeds, {})
         if self._session is None:
             raise RuntimeError("the session is closed")
         values = self._session.run(self._names, dict(feeds))
@@ -132,10 +137,11 @@ class _OnnxRuntimeSession(Session):
             raise RuntimeError("the session is closed")
         binding = self._session.io_binding()
         for spec in self.inputs:
-            binding.bind_cpu_input(spec.name, np.require(feeds[spec.name], requirements="C"))
+            array = np.require(feeds[spec.name], requirements="C")
+            binding.bind_ortvalue_input(spec.name, as_value(array))
         for name in self._names:
             if name in out:
-                binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(out[name]))
+                binding.bind_ortvalue_output(name, as_value(out[name]))
             else:
                 binding.bind_output(name)
         try:
@@ -143,7 +149,7 @@ class _OnnxRuntimeSession(Session):
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
             raise wrong_results("ONNX Runtime", error) from error
         made = dict(zip(self._names, binding.get_outputs(), strict=True))
-        return {name: out[name] if name in out else made[name].numpy() for name in self._names}
+        return {name: out[name] if name in out else from_value(made[name]) for name in self._names}
 
     def _release(self) -> None:
         self._session = None

@@ -13,6 +13,7 @@ from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, wrong_
 from edgekit.runtimes.cores import check_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.openvino_forms import Form, Forms
+from edgekit.runtimes.openvino_tensors import as_tensor, from_tensor
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
@@ -46,6 +47,12 @@ class OpenVino:
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         check_file(artifact, ".xml", ".onnx")
         check_cores(options.cores)
+        if options.cores is not None and len(options.cores) * (options.threads or 1) > 1:
+            raise RuntimeUnavailableError(
+                "OpenVINO can be held to one core with one thread, not to some of several",
+                where="cores",
+                fix="Name one, or start the whole process under taskset -c",
+            )
         if artifact.suffix == ".onnx":
             sources = [artifact, *check_external_data(artifact)]
         else:
@@ -70,15 +77,12 @@ class _OpenVinoSession(Session):
     """
 
     def __init__(self, forms: Forms, cores: tuple[int, ...] | None) -> None:
-        import openvino as ov  # heavy and optional: only when this runtime is used
-
         plan = forms.plan
         self._cores = cores
         self.inputs = plan.inputs
         self.outputs = plan.outputs
         self.layers = forms.layers
         self._names = forms.names
-        self._tensor = ov.Tensor
         self._fixed = [
             (name, axis, size)
             for name, shape in plan.shapes.items()
@@ -96,7 +100,7 @@ class _OpenVinoSession(Session):
         try:
             self._infer(form, request, feeds)
             return {
-                name: request.get_output_tensor(index).data.copy()
+                name: from_tensor(request.get_output_tensor(index)).copy()
                 for index, name in enumerate(self._names)
             }
         finally:
@@ -109,9 +113,9 @@ class _OpenVinoSession(Session):
         own = {name: request.get_output_tensor(places[name]) for name in out}
         try:
             for name, array in out.items():
-                request.set_output_tensor(places[name], self._tensor(array, shared_memory=True))
+                request.set_output_tensor(places[name], as_tensor(array))
             self._infer(form, request, feeds)
-            results = {name: request.get_output_tensor(i).data for name, i in places.items()}
+            results = {n: from_tensor(request.get_output_tensor(i)) for n, i in places.items()}
         except RuntimeError as error:
             raise wrong_results("OpenVINO", error) from error
         else:
@@ -129,7 +133,7 @@ class _OpenVinoSession(Session):
         # The request points into these arrays, without holding them, until it has run.
         arrays = [np.require(feeds[spec.name], requirements="C") for spec in self.inputs]
         for index, array in enumerate(arrays):
-            request.set_input_tensor(index, self._tensor(array, array.flags.writeable))
+            request.set_input_tensor(index, as_tensor(array))
         form.compute(request)
 
     def _form(self, feeds: Feeds) -> Form:

@@ -18,6 +18,7 @@ from edgekit.runtimes.base import Layer, SessionOptions
 from edgekit.runtimes.cores import on_cores
 from edgekit.runtimes.kept import KeptFile
 from edgekit.runtimes.openvino_layers import add_all_outputs
+from edgekit.runtimes.openvino_tensors import dtype_of
 
 from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
@@ -96,11 +97,11 @@ class Forms:
         if self._device == "CPU":
             # Without the hint a CPU with bf16 units silently computes "fp32" models in bfloat16.
             self._config["INFERENCE_PRECISION_HINT"] = "f32"
-            threads = options.threads or (len(options.cores) if options.cores else None)
+            threads = 1 if options.cores else options.threads
             if threads is not None:
                 self._config["INFERENCE_NUM_THREADS"] = str(threads)
             if options.cores is not None:
-                self._config["ENABLE_CPU_PINNING"] = "YES"  # to those of the thread that compiles
+                self._config["ENABLE_CPU_PINNING"] = "YES"  # to that of the thread that compiles
         elif cache is not None:
             self._config["CACHE_DIR"] = str(cache)  # what it can keep differs by device
         self.layers: tuple[Layer, ...] = ()
@@ -318,7 +319,7 @@ def _found(core: ov.Core, device: str) -> str:
 
 def _spec(port: Any) -> TensorSpec:
     name = port.get_any_name()
-    dtype = np.dtype(port.element_type.to_dtype()).name
+    dtype = dtype_of(port)
     if dtype not in DTYPES:
         raise RuntimeUnavailableError(
             f"element type {port.element_type} is not one edgekit can feed",

@@ -7,8 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, only_cpu
-
-from edgekit.errors import RuntimeUnavailableError
+from edgekit.runtimes.files import check_file, refused
 
 __all__ = ["Torch"]
 
@@ -32,6 +31,7 @@ class Torch:
         return RuntimeStatus(usable=True, version=importlib.metadata.version("torch"))
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
+        check_file(artifact, ".pt2")
         only_cpu("PyTorch", options)
         from edgekit.runtimes.torch_session import program_session  # imports torch: heavy, optional
 
@@ -40,8 +40,4 @@ class Torch:
         try:
             return program_session(load_program(artifact), options)
         except Exception as error:  # zipfile, runtime and pickle errors alike
-            raise RuntimeUnavailableError(
-                f"PyTorch cannot run the program: {' '.join(str(error).split())[:300]}",
-                where=str(artifact),
-                fix="Give a file written by torch.export.save of a model with tensor inputs",
-            ) from error
+            raise refused(f"PyTorch {self.status().version}", artifact, error) from error

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from edgekit.runtimes.base import Layer, Session, SessionOptions, given_name
 from edgekit.runtimes.torch_layers import LayerByLayer
-from edgekit.runtimes.torch_tensors import to_array, to_tensor
 from torch.utils._pytree import tree_leaves
 
 from edgekit.programs import NamedProgram, keyword_names
 from edgekit.spec import Feeds, Outputs, TensorSpec
+from edgekit.tensors import to_array, to_tensor
 
 __all__ = ["program_session"]
 

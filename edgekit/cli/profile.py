@@ -37,8 +37,11 @@ def profile(
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.sizes import parse_sizes
     from edgekit.report.table import print_latency
-    from edgekit.runtimes.cores import parse_cores
+    from edgekit.runtimes.cores import hold_process
 
+    if cores is not None:
+        held = hold_process(cores)
+        threads = threads or held
     opened = Bundle.open(bundle)
     with shown_progress() as progress:
         progress.stage("Profile")
@@ -47,7 +50,6 @@ def profile(
             runtime=runtime,
             threads=threads,
             device=device,
-            cores=parse_cores(cores) if cores is not None else None,
             batch=batch,
             sizes=parse_sizes(size or []),
             seconds=seconds,

@@ -28,8 +28,11 @@ def serve(
     """Serve a bundle over the Open Inference Protocol v2."""
     from edgekit.errors import RuntimeUnavailableError
     from edgekit.runtimes import SessionOptions
-    from edgekit.runtimes.cores import parse_cores
+    from edgekit.runtimes.cores import hold_process
 
+    if cores is not None:
+        held = hold_process(cores)
+        threads = threads or held
     try:
         from edgekit.serve import server
     except ModuleNotFoundError as error:
@@ -43,11 +46,7 @@ def serve(
         runtime=runtime,
         host=host,
         port=port,
-        options=SessionOptions(
-            threads=threads,
-            device=device,
-            cores=parse_cores(cores) if cores is not None else None,
-        ),
+        options=SessionOptions(threads=threads, device=device),
         name=name,
         announce=lambda line: typer.echo(line, err=True),
     )

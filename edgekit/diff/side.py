@@ -15,7 +15,7 @@ from edgekit.bundle import Bundle
 from edgekit.errors import ModelReferenceError
 from edgekit.exporters.graph import MODULE
 from edgekit.runtimes import Session, SessionOptions
-from edgekit.spec import Array, Feeds, TensorSpec
+from edgekit.spec import Array, Feeds, TensorSpec, is_float
 from edgekit.verify import Reference
 
 __all__ = ["Side", "open_side", "shared_feeds"]
@@ -119,6 +119,6 @@ def shared_feeds(first: Side, second: Side) -> Sequence[Feeds]:
 def _random(spec: TensorSpec, generator: np.random.Generator) -> Array:
     """Normal numbers; 0 and 1 where the tensor holds integers, which may be indices or masks."""
     shape = spec.concrete({}, default=_SIZE)
-    if spec.dtype.startswith("float"):
+    if is_float(spec.dtype):
         return generator.standard_normal(shape).astype(spec.dtype)
     return generator.integers(0, 2, shape).astype(spec.dtype)

@@ -25,7 +25,6 @@ def profile_bundle(
     runtime: str | None = None,
     threads: int | None = None,
     device: str | None = None,
-    cores: tuple[int, ...] | None = None,
     batch: int = 1,
     sizes: Mapping[str, int] | None = None,
     seconds: float = 20.0,
@@ -37,7 +36,6 @@ def profile_bundle(
         runtime: only the artifacts of this runtime.
         threads: intra-op threads of every session, None for all cores.
         device: where every session runs, see :class:`~edgekit.runtimes.SessionOptions`.
-        cores: likewise.
         batch: samples in one inference: the first stored one, repeated.
         sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
         seconds: time limit of the run.
@@ -58,8 +56,8 @@ def profile_bundle(
             where=str(bundle.path),
             fix="Profile it on the machine that it was built for",
         )
-    threads = threads or (len(cores) if cores else this_machine().cores)
-    options = SessionOptions(threads=threads, device=device, cores=cores)
+    threads = threads or this_machine().cores
+    options = SessionOptions(threads=threads, device=device)
     with ExitStack() as stack:
         entries = [
             Timed(
@@ -79,7 +77,7 @@ def profile_bundle(
             max_rounds=1000,
             max_seconds=seconds,
         )
-    return [one.model_copy(update={"device": device, "cores": cores}) for one in samples]
+    return [one.model_copy(update={"device": device}) for one in samples]
 
 
 def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:

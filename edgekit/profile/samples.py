@@ -21,7 +21,6 @@ class Samples(BaseModel):
         shapes: ``{input: shape}`` of the feeds.
         threads: intra-op threads the session was given, None for the engine's choice.
         device: where the session was told to run, None for the engine's choice.
-        cores: the same for cores.
         warmup: inferences run before, and not counted.
         block: inferences counted in a row in each round, after one that is not counted.
         latencies_ns: one entry an inference in the order they ran, in nanoseconds; round after
@@ -39,7 +38,6 @@ class Samples(BaseModel):
     shapes: dict[str, tuple[int, ...]]
     threads: int | None
     device: str | None = None
-    cores: tuple[int, ...] | None = None
     warmup: int = Field(ge=0)
     block: int = Field(default=1, ge=1)
     latencies_ns: tuple[int, ...] = Field(min_length=1)

@@ -94,12 +94,18 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(folder.glob(".*.new-*"))
 
 
-@pytest.mark.parametrize("command", ["profile", "serve"])
+def test_a_profile_on_one_core_sees_no_other(built: Path, tmp_path: Path) -> None:
+    core = str(max(os.sched_getaffinity(0)))
+    done = run("profile", str(built), "--cores", core, "--seconds", "0.1", "--json", cwd=tmp_path)
+    for samples in json.loads(done.stdout):
+        assert (samples["threads"], samples["machine"]["cores"]) == (1, 1)
+
+
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("command", "option", "message"),
     [
-        (["--cores", "0,9999"], "cores '0,9999' are not all there: this process has 0"),
-        (["--device", "CUDAA"], "device 'CUDAA': is no execution provider of ONNX Runtime"),
+        ("profile", ["--cores", "0,9999"], "cores '0,9999' are not all there: this process has 0"),
+        ("serve", ["--device", "CUDAA"], "device 'CUDAA': is no execution provider of ONNX"),
     ],
 )
 def test_cores_and_devices_that_are_not_here_are_one_line(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from itertools import pairwise, permutations
 from pathlib import Path
 
@@ -78,10 +77,9 @@ def test_samples_survive_json(onnx_file: Path) -> None:
     assert Samples.model_validate_json(samples.model_dump_json()) == samples
 
 
-def test_device_and_cores_of_a_profile_are_recorded(bundle: Bundle) -> None:
-    core = max(os.sched_getaffinity(0))
-    found = profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CPU", cores=(core,))
-    assert {(one.device, one.cores, one.threads) for one in found} == {("CPU", (core,), 1)}
+def test_the_device_of_a_profile_is_recorded(bundle: Bundle) -> None:
+    found = profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CPU")
+    assert {one.device for one in found} == {"CPU"}
     with pytest.raises(RuntimeUnavailableError, match="device 'CUDA'"):
         profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CUDA")
 
