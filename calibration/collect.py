@@ -20,7 +20,7 @@ from edgekit.runtimes import Session
 
 from edgekit import runtimes
 from edgekit.errors import CalibrationError, SpecError
-from edgekit.spec import Array, Feeds, Outputs
+from edgekit.spec import Array, Feeds, Outputs, is_float
 
 __all__ = ["Calibrator", "observing", "rows"]
 
@@ -344,7 +344,7 @@ def _observe(statistic: Statistic, name: str, values: Array, index: int) -> None
 
 def _check_finite(batch: Feeds, index: int) -> None:
     for name, values in batch.items():
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        if is_float(values.dtype) and not np.isfinite(values).all():
             bad = int(values.size - np.isfinite(values).sum())
             raise CalibrationError(
                 f"input {name!r} has {bad} NaN or infinite values",

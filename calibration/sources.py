@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import CalibrationError
-from edgekit.spec import Array, Feeds, TensorSpec
+from edgekit.spec import Array, Feeds, TensorSpec, as_stored
 
 __all__ = ["file_source", "held_out", "kept"]
 
@@ -79,7 +79,7 @@ def _arrays(file: Path, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
                 "holds one bare array", where=str(file), fix="Save it with numpy.savez(name=array)"
             )
         with loaded as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: as_stored(archive[name]) for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CalibrationError(
             f"cannot be read: {error}", where=str(file), fix="Save it with numpy.savez"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -25,8 +25,9 @@ from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.save import save_onnx
 from edgekit.exporters.tensorrt_engine import builder_flags
 from edgekit.external_data import check_external_data
+from edgekit.machine import this_machine
 from edgekit.manifest import Artifact, EngineRecord, PassRecord, Shapes
-from edgekit.numerics import InstructionSet
+from edgekit.numerics import InstructionSet, probe
 from edgekit.progress import Progress
 from edgekit.reference import divisible
 from edgekit.spec import TensorSpec
@@ -105,12 +106,14 @@ class _Source:
         label: what their precision is called besides.
         learned: see :class:`~edgekit.compress.base.Trained`.
         model: the PyTorch model it is.
+        program: what it was traced to, where an exporter wants that.
     """
 
     onnx: Path
     label: str = ""
     learned: Mapping[str, Learned] = field(default_factory=dict)
     model: str = ORIGINAL
+    program: Path | None = None
 
 
 class Builder:
@@ -170,7 +173,9 @@ class Builder:
         self._progress.stage("Export to ONNX")
         source = self._workload.model
         if not isinstance(source, Path):
-            source = self._export_torch(self._workload)
+            program = self._program(ORIGINAL)
+            source = self._export_torch(self._workload, self._work, program)
+            self._source = replace(self._source, program=program)
         prepare_onnx(
             source,
             self.model,
@@ -192,10 +197,10 @@ class Builder:
         """Make every compressed artifact from the module that the recipe's passes made."""
         if not changed.anything:
             return
-        path = self._work / "changed.onnx"
-        exported = self._export_torch(changed.workload)
+        path, program = self._work / "changed.onnx", self._program(CHANGED)
+        exported = self._export_torch(changed.workload, self._work, program)
         prepare_onnx(exported, path, told=self._tell, state=self._workload.state)
-        self._source = _Source(path, changed.label, changed.learned, CHANGED)
+        self._source = _Source(path, changed.label, changed.learned, CHANGED, program)
 
     def compressor(self, recipe: Recipe) -> Compressor:
         """What applies the recipe's graph passes, for the engines of this run."""
@@ -223,7 +228,7 @@ class Builder:
         Its speed is that of the real one; its values are not to be trusted.
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
-        exported = self._export_torch(workload, folder)
+        exported = self._export_torch(workload, folder, None)
         prepare_onnx(exported, source, told=None, state=self._workload.state)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
@@ -233,7 +238,9 @@ class Builder:
         return self._export(target, graph, folder / "artifact")[0]
 
     def compressed(self, compressor: Compressor) -> list[Built]:
-        """The artifacts that the recipe makes, for every target that has a placement profile.
+        """The artifacts that the recipe makes for every target.
+
+        One without a placement profile gets what the module passes made, and nothing else.
 
         Raises:
             EdgekitError: a pass needs data and the workload has none, or the data is bad.
@@ -241,10 +248,12 @@ class Builder:
         What a GPU cannot compute is left out, and :attr:`notes` says so.
         """
         built: list[Built | None] = []
-        for target in self.profiled:
+        for target in self._targets:
             if self._source.model == CHANGED and self._source.label:
                 precision = f"{self._source.label}-fp32"
                 built.append(self._artifact(target, precision, self._source.onnx))
+            if target not in self.profiled:
+                continue
             half = compressor.half_for(target.runtime)
             for wanted in dict.fromkeys([None, half]):
                 try:
@@ -301,7 +310,12 @@ class Builder:
             return None
         return self._export(target, path, folder / "artifact")[0]
 
-    def _export_torch(self, workload: Workload, folder: Path | None = None) -> Path:
+    def _program(self, name: str) -> Path | None:
+        """Where to write what a model is traced to; None when no exporter of this run wants it."""
+        wanted = any(exporters.get(target.runtime).needs_program for target in self._targets)
+        return self._work / f"{name}.pt2" if wanted else None
+
+    def _export_torch(self, workload: Workload, folder: Path, program: Path | None) -> Path:
         import torch  # only for PyTorch models
 
         from edgekit.exporters.torch_onnx import export_onnx
@@ -310,10 +324,11 @@ class Builder:
         return export_onnx(
             workload.model,
             {name: torch.as_tensor(x) for name, x in workload.example_inputs.items()},
-            (folder or self._work) / "exported.onnx",
+            folder / "exported.onnx",
             dynamic=workload.dynamic,
             output_names=workload.output_names,
             opset=self._opset,
+            program=program,
         )
 
     def _artifact(self, target: Target, precision: str, onnx: Path) -> Built:
@@ -403,12 +418,19 @@ class Builder:
     def _options(
         self, target: Target, onnx: Path, told: Callable[[str], None] | None = None
     ) -> ExportOptions:
-        if not exporters.get(target.runtime).needs_gpu_target:
-            return ExportOptions(None, {}, told)
-        example = {name: x.shape for name, x in self._workload.example_inputs.items()}
-        shapes = self._engines.shapes(tensor_specs(ir.load(onnx).graph.inputs), example)
-        workspace, refit = self._engines.workspace, self._engines.refit
-        return ExportOptions(target.gpu, shapes, told, workspace, refit)
+        shapes = {}
+        if exporters.get(target.runtime).needs_gpu_target:
+            example = {name: x.shape for name, x in self._workload.example_inputs.items()}
+            shapes = self._engines.shapes(tensor_specs(ir.load(onnx).graph.inputs), example)
+        return ExportOptions(
+            target.gpu,
+            shapes,
+            told,
+            workspace=self._engines.workspace,
+            refit=self._engines.refit,
+            program=self._source.program,
+            native=self._machine == probe(this_machine().features),
+        )
 
     def _engine_record(self, target: Target, onnx: Path, file: Path) -> EngineRecord | None:
         if exporters.get(target.runtime).format != "tensorrt-engine":

@@ -21,6 +21,7 @@ from edgekit.reference import take_samples
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
 from edgekit.targets import Target
+from edgekit.tensors import as_array
 from edgekit.verify import unusable
 from edgekit.workload import Workload
 
@@ -134,5 +135,5 @@ def _sample(workload: Workload) -> Feeds:
         found = take_samples(workload, workload.feeds(), 1)
         if found:
             return found[0]
-    example = {name: np.asarray(value) for name, value in workload.example_inputs.items()}
+    example = {name: as_array(value) for name, value in workload.example_inputs.items()}
     return take_samples(workload, [example], 1)[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 
 from edgekit.profile.sizes import dimensions, resized
-from edgekit.spec import BATCH, Array, Feeds
+from edgekit.spec import BATCH, Array, Feeds, is_float
 
 __all__ = ["VALUES", "extreme_inputs"]
 
@@ -45,10 +45,10 @@ def extreme_inputs(
         may_be_empty: names of dimensions whose least size is 0, such as the length of a cache.
     """
     made: dict[str, Feeds] = {}
-    if any(_is_float(array) for array in sample.values()):
+    if any(is_float(array.dtype) for array in sample.values()):
         for name, change in VALUES.items():
             made[name] = {
-                key: change(array).astype(array.dtype) if _is_float(array) else array
+                key: change(array).astype(array.dtype) if is_float(array.dtype) else array
                 for key, array in sample.items()
             }
     for dimension in sorted(dimensions(axes)):
@@ -56,10 +56,6 @@ def extreme_inputs(
         for size in (0 if dimension in may_be_empty else 1, longest):
             made[f"{dimension} {size}"] = resized(sample, axes, {dimension: size})
     return made
-
-
-def _is_float(array: Array) -> bool:
-    return bool(np.issubdtype(array.dtype, np.floating))
 
 
 def _size(sample: Feeds, axes: Mapping[str, Mapping[int, str]], dimension: str) -> int:

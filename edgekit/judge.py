@@ -21,6 +21,7 @@ from edgekit.progress import Progress
 from edgekit.reference import divisible, in_pieces, reference_predict, take_samples
 from edgekit.runtimes import Session, SessionOptions
 from edgekit.spec import Feeds
+from edgekit.tensors import as_array
 from edgekit.verify import Reference, unusable, verify_artifact
 from edgekit.workload import Predict, Workload
 
@@ -180,7 +181,7 @@ def verification_feeds(workload: Workload) -> list[Feeds]:
     if workload.calibration is not None:
         samples = take_samples(workload, workload.feeds(), _VERIFY_SAMPLES)
     if not samples:
-        example = {name: np.asarray(value) for name, value in workload.example_inputs.items()}
+        example = {name: as_array(value) for name, value in workload.example_inputs.items()}
         samples = take_samples(workload, [example], _VERIFY_SAMPLES)
     first, *others = samples
     if divisible(workload) and others and _same_shapes(first, others[0]):

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.compress.search.journal import Trial
+from edgekit.exporters.base import Format
 from edgekit.machine import Machine
 from edgekit.profile.samples import Samples
 from edgekit.spec import TensorSpec
@@ -116,7 +117,7 @@ class Artifact(_Record):
         id: unique in the bundle, e.g. ``openvino-int8``.
         runtime: the runtime that loads it.
         precision: ``fp32``, ``int8``, ...
-        format: ``onnx``, ``openvino-ir`` or ``tensorrt-engine``.
+        format: ``onnx``, ``openvino-ir``, ``tensorrt-engine``...
         files: every file it consists of; the first is the one to load.
         target: device it was built for when it is tied to one (``sm89``), else None.
         opset: ONNX opset of the graph it was made from.
@@ -128,7 +129,7 @@ class Artifact(_Record):
     id: str
     runtime: str
     precision: str
-    format: Literal["onnx", "openvino-ir", "tensorrt-engine"]
+    format: Format
     files: tuple[FileEntry, ...] = Field(min_length=1)
     target: str | None = None
     opset: int

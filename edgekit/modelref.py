@@ -19,7 +19,7 @@ from edgekit.exporters.prepare import load_onnx
 from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
 from edgekit.runtimes import SessionOptions
-from edgekit.spec import BATCH, Array, TensorSpec
+from edgekit.spec import Array, TensorSpec, is_float
 from edgekit.state import pairs
 from edgekit.workload import Metric, Workload
 
@@ -142,47 +142,36 @@ def _import_failed(where: str, error: Exception) -> ModelReferenceError:
 
 
 def _from_pt2(path: Path, calib: Path | None) -> Workload:
-    import torch  # only for PyTorch models
-
-    from edgekit.exporters.torch_onnx import quiet
+    from edgekit.programs import keyword_names, load_program  # needs torch
 
     try:
-        with quiet():
-            program = torch.export.load(path)
+        named = load_program(path)
+    except EdgekitError as error:
+        raise ModelReferenceError(error.what, where=str(path), fix=error.fix) from error
     except Exception as error:  # zipfile, runtime and pickle errors alike
         raise ModelReferenceError(
             f"is not a torch.export program: {type(error).__name__}: {error}",
             where=str(path),
             fix="Save it with torch.export.save(torch.export.export(model, inputs), path)",
         ) from error
-    arguments, keywords = program.example_inputs
-    names = list(program.graph_signature.user_inputs)
-    if keywords or len(names) != len(arguments):
+    if keyword_names(named.program):
         raise ModelReferenceError(
-            "takes keyword or nested inputs",
+            "takes keyword inputs",
             where=str(path),
             fix="Export it with positional tensor inputs only",
         )
-    examples = dict(zip(names, arguments, strict=True))
-    dynamic = _program_dims(program, names)
-    specs = [
-        TensorSpec(
-            name,
-            str(x.dtype).removeprefix("torch."),
-            tuple(dynamic[name].get(axis, size) for axis, size in enumerate(x.shape)),
-        )
-        for name, x in examples.items()
-    ]
-    outputs = [f"output_{i}" for i in range(len(program.graph_signature.user_outputs))]
     return _with_data(
         Workload(
             name=path.stem,
-            model=_eval_module(program),
-            example_inputs=examples,
-            output_names=outputs if len(outputs) > 1 else ["output"],
-            dynamic_shapes=dynamic,
+            model=_eval_module(named.program),
+            example_inputs={
+                spec.name: x
+                for spec, x in zip(named.inputs, named.program.example_inputs[0], strict=True)
+            },
+            output_names=[spec.name for spec in named.outputs],
+            dynamic_shapes=_dynamic(named.inputs),
         ),
-        specs,
+        named.inputs,
         calib,
     )
 
@@ -195,19 +184,12 @@ def _eval_module(program: torch.export.ExportedProgram) -> torch.nn.Module:
     return module
 
 
-def _program_dims(
-    program: torch.export.ExportedProgram, names: Sequence[str]
-) -> dict[str, dict[int, str]]:
-    """Names of the dynamic dimensions of each user input."""
-    dims: dict[str, dict[int, str]] = {name: {} for name in names}
-    labels: dict[str, str] = {}
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in dims:
-            for axis, size in enumerate(node.meta["val"].shape):
-                if not isinstance(size, int):
-                    label = BATCH if not labels and axis == 0 else f"dim_{len(labels)}"
-                    dims[node.name][axis] = labels.setdefault(str(size), label)
-    return dims
+def _dynamic(specs: Sequence[TensorSpec]) -> dict[str, dict[int, str]]:
+    """Axes and names of the dynamic dimensions of each input."""
+    return {
+        spec.name: {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+        for spec in specs
+    }
 
 
 def _data_workload(name: str, model: Path, calib: Path | None) -> Workload:
@@ -223,9 +205,7 @@ def _data_workload(name: str, model: Path, calib: Path | None) -> Workload:
         model=model,
         example_inputs=examples,
         output_names=outputs,
-        dynamic_shapes={
-            s.name: {axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in specs
-        },
+        dynamic_shapes=_dynamic(specs),
         state=state,
     )
     return _with_data(workload, specs, calib)
@@ -245,7 +225,7 @@ def _with_data(workload: Workload, specs: Sequence[TensorSpec], calib: Path | No
 def _example(spec: TensorSpec, generator: np.random.Generator) -> Array:
     """An input for a model that came without data: normal noise, or ones for integers."""
     shape = spec.concrete({})
-    if spec.dtype.startswith("float"):
+    if is_float(spec.dtype):
         return generator.standard_normal(shape).astype(spec.dtype)
     return np.ones(shape, dtype=spec.dtype)
 

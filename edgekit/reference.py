@@ -86,11 +86,12 @@ def _torch_predict(
     import torch  # only where a PyTorch model is the reference
 
     from edgekit.compress.modules import named_outputs
+    from edgekit.tensors import to_array, to_tensor
 
     def predict(feeds: Feeds) -> Outputs:
-        with torch.no_grad():
-            result = model(*(torch.from_numpy(np.array(feeds[name])) for name in input_names))
+        with torch.no_grad():  # copies: forward may change its arguments in place
+            result = model(*(to_tensor(np.array(feeds[name])) for name in input_names))
         tensors = named_outputs(result, output_names)
-        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        return {name: to_array(tensor) for name, tensor in tensors.items()}
 
     return predict

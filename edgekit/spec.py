@@ -6,11 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import ml_dtypes
+import numpy as np
 import numpy.typing as npt
 
 from edgekit.errors import SpecError, nearest
 
-__all__ = ["BATCH", "DTYPES", "Array", "Dim", "Feeds", "Outputs", "TensorSpec", "check_feeds"]
+__all__ = [
+    "BATCH",
+    "DTYPES",
+    "Array",
+    "Dim",
+    "Feeds",
+    "Outputs",
+    "TensorSpec",
+    "as_stored",
+    "check_feeds",
+    "is_float",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 Dim: TypeAlias = int | str
@@ -20,13 +33,24 @@ Outputs: TypeAlias = dict[str, Array]
 #: The name of the dynamic dimension that counts samples. Most calls on a device have one.
 BATCH = "batch"
 
-#: The dtypes a model's inputs and outputs may have, by numpy name.
+#: The dtypes a model's inputs and outputs may have, by numpy name; bfloat16 is that of ml_dtypes.
 DTYPES: tuple[str, ...] = (
     "bool",
     "uint8", "uint16", "uint32", "uint64",
     "int8", "int16", "int32", "int64",
-    "float16", "float32", "float64",
+    "bfloat16", "float16", "float32", "float64",
 )  # fmt: skip
+
+
+def is_float(dtype: npt.DTypeLike) -> bool:
+    """Whether it is a floating-point type; numpy does not count bfloat16 among them."""
+    kind = np.dtype(dtype)
+    return kind == ml_dtypes.bfloat16 or np.issubdtype(kind, np.floating)
+
+
+def as_stored(array: Array) -> Array:
+    """An array out of an ``.npz`` file, where bfloat16 is two bytes without a type."""
+    return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from edgekit.extremes import VALUES
 from edgekit.fidelity import FidelityMeter
 from edgekit.manifest import Artifact, Extreme, Fidelity, Verification
 from edgekit.runtimes import SessionOptions
-from edgekit.spec import Array, Feeds, Outputs
+from edgekit.spec import Array, Feeds, Outputs, as_stored, is_float
 from edgekit.workload import Predict
 
 __all__ = ["DATA", "GATES", "Reference", "gate", "verify_artifact", "verify_bundle"]
@@ -37,6 +37,9 @@ def gate(precision: str) -> float:
     parts = precision.split("-")
     return next((least for name, least in GATES.items() if name in parts), GATES["fp32"])
 
+
+#: The gate of an output that is itself of a type with fewer digits, by that type.
+_DIGITS = MappingProxyType({"bfloat16": GATES["bf16"], "float16": GATES["fp16"]})
 
 #: The kind of a sample that is like the calibration data.
 DATA = "data"
@@ -134,7 +137,7 @@ class Reference:
                 for key in archive.files:
                     if key != "kinds":
                         index, part, name = key.split("/", 2)
-                        samples[int(index)][part][name] = archive[key]
+                        samples[int(index)][part][name] = as_stored(archive[key])
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise BundleError(
                 f"cannot be read: {error}", where=str(path), fix="Build the bundle again"
@@ -208,6 +211,7 @@ def _compared(
     Samples of sizes that an engine was not built for are left out: it says so itself.
     """
     meters: dict[str, FidelityMeter] = {}
+    gates: dict[str, float] = {}
     problem = ""
     for feeds, wanted in zip(reference.feeds, reference.outputs, strict=True):
         try:
@@ -218,8 +222,9 @@ def _compared(
             problem = problem or _mismatch(name, value, got)
             if not problem:
                 meters.setdefault(name, FidelityMeter()).add(value, got[name])
+                gates[name] = min(gate(precision), _DIGITS.get(value.dtype.name, np.inf))
     results = {name: meter.result() for name, meter in meters.items()}
-    return results, problem or _below_gate(results, precision)
+    return results, problem or _below_gate(results, gates, precision)
 
 
 def verify_bundle(bundle: Bundle, runtime: str | None = None) -> list[Verification]:
@@ -286,9 +291,9 @@ def _mismatch(name: str, wanted: Array, got: Outputs) -> str:
     return ""
 
 
-def _below_gate(results: Mapping[str, Fidelity], precision: str) -> str:
-    least = gate(precision)
+def _below_gate(results: Mapping[str, Fidelity], gates: Mapping[str, float], precision: str) -> str:
     for name, result in results.items():
+        least = gates[name]
         if result.sqnr_db < least and result.max_abs > 1e-5:
             return (
                 f"output {name!r} has an SQNR of {result.sqnr_db:.1f} dB, "
@@ -298,4 +303,4 @@ def _below_gate(results: Mapping[str, Fidelity], precision: str) -> str:
 
 
 def _finite(value: Array) -> bool:
-    return bool(np.isfinite(value).all()) if np.issubdtype(value.dtype, np.floating) else True
+    return bool(np.isfinite(value).all()) if is_float(value.dtype) else True

@@ -8,12 +8,11 @@ from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from edgekit.dynamic_axes import differing
 from edgekit.errors import CalibrationError, EdgekitError, WorkloadError, nearest
 from edgekit.nested import leaves
 from edgekit.spec import BATCH, Feeds, Outputs
+from edgekit.tensors import as_array
 
 if TYPE_CHECKING:
     import torch
@@ -196,7 +195,7 @@ class Workload:
         try:
             for batch in self.calibration():
                 flat = leaves(dict(batch))
-                yield {name: np.asarray(values) for name, values in flat.items()}
+                yield {name: as_array(values) for name, values in flat.items()}
         except EdgekitError:
             raise
         except Exception as error:  # the user's own code

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 __all__ = ["ExportOptions", "Exporter", "Format", "ShapeRange"]
 
-Format = Literal["onnx", "openvino-ir", "tensorrt-engine"]
+Format = Literal["ncnn", "onnx", "openvino-ir", "ort", "tensorrt-engine", "torch-program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ class ExportOptions:
             artifact is only timed or tried, and graph passes need not prove themselves again.
         workspace: bytes of scratch memory that a GPU kernel may use; None for what there is.
         refit: let the weights of a GPU engine be exchanged later.
+        program: the same model as a ``.pt2`` file, for an exporter that needs it; None when the
+            model is not a PyTorch module.
+        native: the artifact is for processors like this one, and may hold what fits no other.
     """
 
     gpu: str | None
@@ -43,6 +46,8 @@ class ExportOptions:
     told: Callable[[str], None] | None = None
     workspace: int | None = None
     refit: bool = False
+    program: Path | None = None
+    native: bool = False
 
 
 class Exporter(Protocol):
@@ -59,6 +64,10 @@ class Exporter(Protocol):
     @property
     def needs_gpu_target(self) -> bool:
         """Whether an artifact is tied to one GPU generation, given in ``ExportOptions.gpu``."""
+
+    @property
+    def needs_program(self) -> bool:
+        """Whether it converts what PyTorch traced instead of the graph, see ``ExportOptions``."""
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
         """Write the artifact of ``onnx_path`` to ``stem`` plus the format's own suffixes.

@@ -28,6 +28,7 @@ class OnnxFileExporter:
     format: Format = "onnx"
     newest_opset = 21  # ONNX Runtime 1.20
     needs_gpu_target = False
+    needs_program = False
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
         path = stem.with_suffix(".onnx")

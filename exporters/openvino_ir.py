@@ -32,6 +32,7 @@ class OpenVinoExporter:
     format: Format = "openvino-ir"
     newest_opset = 21  # OpenVINO 2025.0
     needs_gpu_target = False
+    needs_program = False
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:  # noqa: ARG002
         try:

@@ -60,6 +60,7 @@ class TensorRtExporter:
     format: Format = "tensorrt-engine"
     newest_opset = 20  # TensorRT 10.0, TensorRT-RTX 1.1
     needs_gpu_target = True
+    needs_program = False
     runtime = "tensorrt"
     package = "tensorrt"
     title = "TensorRT"

@@ -5,11 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
-import io
-import logging
 import re
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +14,17 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
-from edgekit.exporters.graph import MODULE
+from edgekit.exporters.graph import MODULE, tensor_specs
 from edgekit.exporters.recurrent_ops import TRANSLATIONS, whole_layers
 from edgekit.exporters.save import save_onnx
 from edgekit.exporters.unsupported import unsupported
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError, UnsupportedOperatorError, WorkloadError
+from edgekit.programs import save_program
+from edgekit.quiet import quiet
 
-__all__ = ["describe", "export_onnx", "quiet"]
+__all__ = ["describe", "export_onnx"]
 
 
 def export_onnx(
@@ -36,6 +35,7 @@ def export_onnx(
     dynamic: Mapping[str, Mapping[int, str]],
     output_names: Sequence[str],
     opset: int,
+    program: Path | None = None,
 ) -> Path:
     """Export ``model`` in eval mode to an ONNX file.
 
@@ -48,6 +48,7 @@ def export_onnx(
             doubled first, since ``torch.export`` takes size 1 for a constant.
         output_names: names of the graph's outputs, in order.
         opset: the ONNX operator set to write.
+        program: a ``.pt2`` file to write what was traced to, too.
 
     Returns:
         ``path``.
@@ -62,12 +63,16 @@ def export_onnx(
     try:
         with quiet():
             _require_forward(model, examples)
-            graph = _exported(model, examples, dynamic, output_names, opset)
+            traced, graph = _exported(model, examples, dynamic, output_names, opset)
         _name_dims(graph, dynamic)
         _note_modules(graph, model)
     finally:
         model.train(training)
     _save_checked(graph, path)
+    if program is not None:
+        save_program(
+            traced, program, tensor_specs(graph.graph.inputs), tensor_specs(graph.graph.outputs)
+        )
     return path
 
 
@@ -77,14 +82,18 @@ def _exported(
     dynamic: Mapping[str, Mapping[int, str]],
     output_names: Sequence[str],
     opset: int,
-) -> ir.Model:
-    """The first of the ways to export that works; why not, for each way, when none does."""
+) -> tuple[torch.export.ExportedProgram, ir.Model]:
+    """The first of the ways to export that works; why not, for each way, when none does.
+
+    Returns:
+        What the model was traced to, and its graph.
+    """
     failures: dict[str, ExportError] = {}
     for name, strict, changed in _WAYS:
         try:
             with changed(model):
                 program = _trace(model, examples, dynamic, strict=strict)
-                return _convert(program, list(examples), output_names, opset)
+                return program, _convert(program, list(examples), output_names, opset)
         except _NotThisWayError:
             continue
         except ExportError as error:
@@ -353,19 +362,3 @@ def _location(error: BaseException) -> str:
         if not frame.filename.startswith((*inside, "<")):
             return f"{frame.filename}:{frame.lineno}"
     return ""
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Torch logs and prints pages about its own internals; failures arrive as exceptions."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            contextlib.redirect_stderr(io.StringIO()),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
-            yield
-    finally:
-        logging.disable(disabled)

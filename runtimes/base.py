@@ -14,10 +14,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
+from edgekit.runtimes.cores import on_cores
 
-from edgekit.errors import SpecError
+from edgekit.errors import RuntimeUnavailableError, SpecError
 from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
 from edgekit.state import State
+from edgekit.tensors import is_bfloat16, to_array
 
 if TYPE_CHECKING:
     from edgekit.runtimes.stateful import StatefulSession
@@ -52,6 +54,9 @@ class SessionOptions:
         threads: intra-op threads; None leaves the choice to the engine.
         device: the processor to run on, by the runtime's own name (``CPU``, ``GPU``, ``NPU``,
             ``CUDA``); None leaves the choice to the runtime.
+        cores: run on these cores only, by number; then each has one thread, unless ``threads``
+            says otherwise. Linux, ONNX Runtime, and OpenVINO for one core; others refuse it, as
+            their sessions share threads. None leaves the choice to the system.
         optimize: let the engine rewrite the graph. Off for a reference run.
         cache: a folder for what the engine makes of the artifact when it loads it, so that the
             next load on this machine is faster. Made if it is missing.
@@ -60,14 +65,18 @@ class SessionOptions:
         given: with ``intermediates``, results inside (by :attr:`Layer.tensor`) that shall not be
             read: whatever computes with one takes a further input, named by :func:`given_name`.
             So every layer can be run by itself.
+        arena: keep the memory of the largest run for the next ones, where the engine works so (ONNX
+            Runtime). Off, a run gives back what it took: less memory where sizes differ.
     """
 
     threads: int | None = None
     device: str | None = None
+    cores: tuple[int, ...] | None = None
     optimize: bool = True
     cache: Path | None = None
     intermediates: bool = False
     given: tuple[TensorSpec, ...] = ()
+    arena: bool = True
 
 
 def given_name(tensor: str) -> str:
@@ -114,6 +123,7 @@ class Session(ABC):
     layers: tuple[Layer, ...] = ()
     states: tuple[State, ...] = ()
     _worker: ThreadPoolExecutor | None = None
+    _cores: tuple[int, ...] | None = None
 
     def run(self, feeds: Feeds, out: Outputs | None = None) -> Outputs:
         """Run one inference. Several threads may at once.
@@ -131,6 +141,12 @@ class Session(ABC):
         Raises:
             SpecError: the feeds do not fit :attr:`inputs`, or ``out`` does not fit the outputs.
         """
+        if self._cores is None:
+            return self._checked_run(feeds, out)
+        with on_cores(self._cores):  # some engines compute in the calling thread, too
+            return self._checked_run(feeds, out)
+
+    def _checked_run(self, feeds: Feeds, out: Outputs | None) -> Outputs:
         arrays = feeds
         if not all(type(array) is np.ndarray for array in feeds.values()):
             arrays = {name: _array(name, value) for name, value in feeds.items()}
@@ -213,6 +229,8 @@ def _array(name: str, value: Any) -> Array:
     """``value`` without a copy."""
     if isinstance(value, np.ndarray):
         return value
+    if is_bfloat16(value) and value.device.type == "cpu" and not value.requires_grad:
+        return to_array(value)
     try:
         return np.from_dlpack(value)
     except (AttributeError, TypeError, ValueError, RuntimeError, BufferError) as error:
@@ -239,6 +257,26 @@ def wrong_results(engine: str, error: Exception) -> SpecError:
         where="out",
         fix="Give arrays of the shapes that the call returns without out",
     )
+
+
+def only_cpu(engine: str, options: SessionOptions) -> None:
+    """Refuse a choice of processor, for an engine that edgekit runs on the whole CPU alone.
+
+    Raises:
+        RuntimeUnavailableError: ``options`` ask for another device, or for some cores.
+    """
+    if options.device is not None and options.device.upper() != "CPU":
+        raise RuntimeUnavailableError(
+            f"edgekit runs {engine} on the CPU only",
+            where=f"device {options.device!r}",
+            fix="Leave the device out, or choose another runtime",
+        )
+    if options.cores is not None:
+        raise RuntimeUnavailableError(
+            f"edgekit cannot choose cores for {engine}, whose threads all sessions share",
+            where="cores",
+            fix="Leave them out, and start the whole process under taskset -c",
+        )
 
 
 class Runtime(Protocol):

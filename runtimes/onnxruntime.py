@@ -1,16 +1,18 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from edgekit.runtimes.base import Layer, RuntimeStatus, Session, SessionOptions, wrong_results
+from edgekit.runtimes.cores import check_cores, on_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.onnx_layers import with_all_outputs
+from edgekit.runtimes.onnxruntime_providers import CPU, find_provider, require_provider
+from edgekit.runtimes.onnxruntime_values import as_value, from_value
 from edgekit.runtimes.optimized_model import OptimizedModel
 
 from edgekit.cache import writeable
@@ -23,6 +25,7 @@ __all__ = ["OnnxRuntime"]
 
 _BITS = (8, 16, 32, 64)
 _DTYPES = {
+    "tensor(bfloat16)": "bfloat16",
     "tensor(bool)": "bool",
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
@@ -32,27 +35,24 @@ _DTYPES = {
 
 
 class OnnxRuntime:
-    """Runs ``.onnx`` files with ONNX Runtime's CPU execution provider."""
+    """Runs ``.onnx`` and ``.ort`` files with one of ONNX Runtime's execution providers.
+
+    What a provider cannot compute, the CPU does. Without a device it is the CPU.
+    """
 
     name = "onnxruntime"
 
     def status(self) -> RuntimeStatus:
         # onnxruntime is a core dependency: importing this module already proved it present.
-        return RuntimeStatus(usable=True, version=importlib.metadata.version("onnxruntime"))
+        return RuntimeStatus(usable=True, version=ort.__version__)
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         check_file(artifact, ".onnx", ".ort")
-        weights = check_external_data(artifact)
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
-        # By default the threads spin for tens of milliseconds after a run and take the cores away
-        # from whatever comes next: another model, another engine, the server itself.
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
-        if options.threads is not None:
-            settings.intra_op_num_threads = options.threads
-            settings.inter_op_num_threads = 1
-        if not options.optimize:
-            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        provider = find_provider(options.device)
+        check_cores(options.cores)
+        plain = artifact.suffix != ".ort"
+        weights = check_external_data(artifact) if plain else []
+        settings = _settings(options)
         model: str | bytes = str(artifact)
         layers: tuple[Layer, ...] = ()
         outputs: int | None = None
@@ -60,11 +60,16 @@ class OnnxRuntime:
             model, layers, outputs = with_all_outputs(artifact, options.given)
         cached = None
         cache = writeable(options.cache)
-        if cache and artifact.is_file() and options.optimize and not options.intermediates:
+        cacheable = plain and provider == CPU and options.optimize and not options.intermediates
+        if cache and artifact.is_file() and cacheable:
             cached = OptimizedModel([artifact, *weights], cache)
             model = cached.prepare(settings)
         try:
-            session = _opened(model, settings)
+            with on_cores(options.cores):
+                session = _opened(model, settings, list(dict.fromkeys((provider, CPU))))
+            require_provider(session, provider)
+        except RuntimeUnavailableError:
+            raise
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
             if cached is not None:  # it may be damaged, or its disk full
                 cached.drop()
@@ -72,11 +77,34 @@ class OnnxRuntime:
             raise refused(f"ONNX Runtime {ort.__version__}", artifact, error) from error
         if cached is not None and cached.partial.is_file():
             cached.keep()
-        return _OnnxRuntimeSession(session, layers, outputs)
+        return _OnnxRuntimeSession(session, layers, outputs, options.cores)
 
 
-def _opened(model: str | bytes, settings: ort.SessionOptions) -> ort.InferenceSession:
-    providers = ["CPUExecutionProvider"]
+class OnnxRuntimeMinimal(OnnxRuntime):
+    """What a minimal build of ONNX Runtime computes, computed by the full one."""
+
+    name = "onnxruntime-minimal"
+
+
+def _settings(options: SessionOptions) -> ort.SessionOptions:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.enable_cpu_mem_arena = options.arena
+    # By default the threads spin for tens of milliseconds after a run and take the cores away
+    # from whatever comes next: another model, another engine, the server itself.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    threads = options.threads or (len(options.cores) if options.cores else None)
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+    if not options.optimize:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return settings
+
+
+def _opened(
+    model: str | bytes, settings: ort.SessionOptions, providers: list[str]
+) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model, settings, providers=providers)
     except Exception as error:
@@ -95,18 +123,23 @@ class _OnnxRuntimeSession(Session):
         session: ort.InferenceSession,
         layers: tuple[Layer, ...] = (),
         outputs: int | None = None,
+        cores: tuple[int, ...] | None = None,
     ) -> None:
         self._session: ort.InferenceSession | None = session
+        self._cores = cores
         self.layers = layers
         found = session.get_outputs()
         own, inside = found[:outputs], found[outputs:] if outputs else []
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in own)
         self.states = from_text(session.get_modelmeta().custom_metadata_map.get(STATE, "[]"))
+        self._bfloat16 = any(x.dtype == "bfloat16" for x in (*self.inputs, *self.outputs))
         self._names = [spec.name for spec in self.outputs]
         self._names += [x.name for x in inside if _DTYPES.get(x.type, "").startswith("float")]
 
     def _run(self, feeds: Feeds) -> Outputs:
+        if self._bfloat16:
+            return self._run_into(feeds, {})
         if self._session is None:
             raise RuntimeError("the session is closed")
         values = self._session.run(self._names, dict(feeds))
@@ -117,10 +150,11 @@ class _OnnxRuntimeSession(Session):
             raise RuntimeError("the session is closed")
         binding = self._session.io_binding()
         for spec in self.inputs:
-            binding.bind_cpu_input(spec.name, np.require(feeds[spec.name], requirements="C"))
+            array = np.require(feeds[spec.name], requirements="C")
+            binding.bind_ortvalue_input(spec.name, as_value(array))
         for name in self._names:
             if name in out:
-                binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(out[name]))
+                binding.bind_ortvalue_output(name, as_value(out[name]))
             else:
                 binding.bind_output(name)
         try:
@@ -128,7 +162,7 @@ class _OnnxRuntimeSession(Session):
         except Exception as error:  # ORT raises a dozen unrelated types out of its C++ binding
             raise wrong_results("ONNX Runtime", error) from error
         made = dict(zip(self._names, binding.get_outputs(), strict=True))
-        return {name: out[name] if name in out else made[name].numpy() for name in self._names}
+        return {name: out[name] if name in out else from_value(made[name]) for name in self._names}
 
     def _release(self) -> None:
         self._session = None

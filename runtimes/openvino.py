@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, wrong_out, wrong_results
+from edgekit.runtimes.cores import check_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.openvino_forms import Form, Forms
+from edgekit.runtimes.openvino_tensors import as_tensor, from_tensor
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import check_external_data
@@ -45,6 +47,13 @@ class OpenVino:
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         check_file(artifact, ".xml", ".onnx")
+        check_cores(options.cores)
+        if options.cores is not None and len(options.cores) * (options.threads or 1) > 1:
+            raise RuntimeUnavailableError(
+                "OpenVINO can be held to one core with one thread, not to some of several",
+                where="cores",
+                fix="Name one, or start the whole process under taskset -c",
+            )
         if artifact.suffix == ".onnx":
             sources = [artifact, *check_external_data(artifact)]
         else:
@@ -52,7 +61,7 @@ class OpenVino:
             if not sources[1].is_file():  # it may be empty: not every model has constants
                 check_file(sources[1], ".bin")
         try:
-            return _OpenVinoSession(Forms(sources, options))
+            return _OpenVinoSession(Forms(sources, options), options.cores)
         except RuntimeUnavailableError:
             raise
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure
@@ -68,16 +77,14 @@ class _OpenVinoSession(Session):
     weights, so it is compiled when the first call needs it.
     """
 
-    def __init__(self, forms: Forms) -> None:
-        import openvino as ov  # heavy and optional: only when this runtime is used
-
+    def __init__(self, forms: Forms, cores: tuple[int, ...] | None) -> None:
         plan = forms.plan
+        self._cores = cores
         self.inputs = plan.inputs
         self.outputs = plan.outputs
         self.layers = forms.layers
         self.states = from_text(plan.states)
         self._names = forms.names
-        self._tensor = ov.Tensor
         self._fixed = [
             (name, axis, size)
             for name, shape in plan.shapes.items()
@@ -95,7 +102,7 @@ class _OpenVinoSession(Session):
         try:
             self._infer(form, request, feeds)
             return {
-                name: request.get_output_tensor(index).data.copy()
+                name: from_tensor(request.get_output_tensor(index)).copy()
                 for index, name in enumerate(self._names)
             }
         finally:
@@ -108,9 +115,9 @@ class _OpenVinoSession(Session):
         own = {name: request.get_output_tensor(places[name]) for name in out}
         try:
             for name, array in out.items():
-                request.set_output_tensor(places[name], self._tensor(array, shared_memory=True))
+                request.set_output_tensor(places[name], as_tensor(array))
             self._infer(form, request, feeds)
-            results = {name: request.get_output_tensor(i).data for name, i in places.items()}
+            results = {n: from_tensor(request.get_output_tensor(i)) for n, i in places.items()}
         except RuntimeError as error:
             raise wrong_results("OpenVINO", error) from error
         else:
@@ -128,7 +135,7 @@ class _OpenVinoSession(Session):
         # The request points into these arrays, without holding them, until it has run.
         arrays = [np.require(feeds[spec.name], requirements="C") for spec in self.inputs]
         for index, array in enumerate(arrays):
-            request.set_input_tensor(index, self._tensor(array, array.flags.writeable))
+            request.set_input_tensor(index, as_tensor(array))
         form.compute(request)
 
     def _form(self, feeds: Feeds) -> Form:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from edgekit.runtimes.base import Layer, SessionOptions
+from edgekit.runtimes.cores import on_cores
 from edgekit.runtimes.kept import KeptFile
 from edgekit.runtimes.openvino_layers import add_all_outputs
+from edgekit.runtimes.openvino_tensors import dtype_of
 
 from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
@@ -93,14 +95,18 @@ class Forms:
         self._core = ov.Core()
         self._sources = sources
         self._device = _found(self._core, options.device or "CPU")
+        self._cores = options.cores if self._device == "CPU" else None
         cache = None if options.intermediates else writeable(options.cache)
         self._cache = cache if self._device == "CPU" else None
         self._config = {"PERFORMANCE_HINT": "LATENCY"}
         if self._device == "CPU":
             # Without the hint a CPU with bf16 units silently computes "fp32" models in bfloat16.
             self._config["INFERENCE_PRECISION_HINT"] = "f32"
-            if options.threads is not None:
-                self._config["INFERENCE_NUM_THREADS"] = str(options.threads)
+            threads = 1 if options.cores else options.threads
+            if threads is not None:
+                self._config["INFERENCE_NUM_THREADS"] = str(threads)
+            if options.cores is not None:
+                self._config["ENABLE_CPU_PINNING"] = "YES"  # to that of the thread that compiles
         elif cache is not None:
             self._config["CACHE_DIR"] = str(cache)  # what it can keep differs by device
         self.layers: tuple[Layer, ...] = ()
@@ -134,7 +140,10 @@ class Forms:
         if shapes:
             model = model.clone()
             model.reshape(shapes)
-        compiled = self._core.compile_model(model, self._device, config)
+        # OpenVINO counts the cores once for the whole process. Finding the device did that, when
+        # this thread was still free to run on all of them.
+        with on_cores(self._cores):
+            compiled = self._core.compile_model(model, self._device, config)
         if kept is not None:
             kept.write(self.plan, compiled)
         return Form(compiled)
@@ -145,7 +154,8 @@ class Forms:
             return None
         data = self._ov.Tensor(blob, shared_memory=True)
         try:
-            return Form(self._core.import_model(data, self._device, config), blob)
+            with on_cores(self._cores):
+                return Form(self._core.import_model(data, self._device, config), blob)
         except RuntimeError as error:
             _log.warning("%s is made again: %s", kept.path, str(error)[-200:])
             kept.drop()
@@ -318,7 +328,7 @@ def _found(core: ov.Core, device: str) -> str:
 
 def _spec(port: Any) -> TensorSpec:
     name = port.get_any_name()
-    dtype = np.dtype(port.element_type.to_dtype()).name
+    dtype = dtype_of(port)
     if dtype not in DTYPES:
         raise RuntimeUnavailableError(
             f"element type {port.element_type} is not one edgekit can feed",

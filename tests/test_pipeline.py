@@ -11,6 +11,7 @@ import pytest
 import torch
 from edgekit.exporters import prepare
 from edgekit.exporters.passes.base import Rewrite
+from edgekit.runtimes import SessionOptions
 from onnx import numpy_helper
 from torch import nn
 
@@ -227,7 +228,7 @@ def test_such_a_bundle_passes_verify_and_the_canary_of_the_server(pruned: Bundle
             if decision.runtime == engine
         ]
         served = Bundle(pruned.path, manifest.model_copy(update={"decisions": tuple(chosen)}))
-        Engine(served, runtime=engine, threads=1).close()
+        Engine(served, runtime=engine, options=SessionOptions(threads=1)).close()
 
 
 def test_the_smaller_model_is_measured_beside_and_not_shipped(pruned: Bundle) -> None:

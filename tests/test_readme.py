@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import edgekit
+from edgekit import exporters
 from edgekit.bundle import Bundle
 from edgekit.cli import app
 from edgekit.compress.recipe import load_recipe, recipe_names
@@ -43,6 +44,11 @@ def test_the_make_commands_exist() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()
     for target in re.findall(r"`make ([\w-]+)`|^make ([\w-]+)", README, re.MULTILINE):
         assert f"\n{''.join(target)}:" in makefile
+
+
+def test_the_table_has_every_runtime_that_artifacts_are_built_for_and_no_other() -> None:
+    (section,) = re.findall(r"^## Runtimes\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"^\| `([\w-]+)`", section, re.MULTILINE)) == set(exporters.names())
 
 
 def test_the_table_has_every_recipe_and_no_other() -> None:

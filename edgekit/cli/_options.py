@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "BundlePath", "Calib", "Gpu", "Json", "Model", "Opset", "Output", "Ranges", "Refit",
-    "Runtimes", "Sizes", "Threads", "Workspace",
+    "BundlePath", "Calib", "Cores", "Device", "Gpu", "Json", "Model", "Opset", "Output", "Ranges",
+    "Refit", "Runtimes", "Sizes", "Threads", "Workspace",
 ]  # fmt: skip
 
 Model = Annotated[
@@ -73,6 +73,13 @@ Opset = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of every session [default: all cores].")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where to run, as the runtime calls it: CUDA, GPU, NPU [default: CPU]."),
+]
+Cores = Annotated[
+    str | None, typer.Option(metavar="0,2-3", help="Run on these cores only (Linux).")
 ]
 Sizes = Annotated[
     list[str] | None,

@@ -11,7 +11,7 @@ from edgekit.cli._options import Json
 
 __all__ = ["diff"]
 
-_SIDE = "x.edge:ARTIFACT, x.edge (its fastest artifact), model.onnx or model.xml"
+_SIDE = "x.edge:ARTIFACT, x.edge (its fastest artifact), model.onnx, model.xml or model.pt2"
 
 
 def diff(

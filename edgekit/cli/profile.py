@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._options import BundlePath, Json, Sizes, Threads
+from edgekit.cli._options import BundlePath, Cores, Device, Json, Sizes, Threads
 
 __all__ = ["profile"]
 
@@ -16,6 +16,8 @@ def profile(
     bundle: BundlePath,
     runtime: Annotated[str | None, typer.Option(help="Only this runtime's artifacts.")] = None,
     threads: Threads = None,
+    device: Device = None,
+    cores: Cores = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
     size: Sizes = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
@@ -35,7 +37,11 @@ def profile(
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.sizes import parse_sizes
     from edgekit.report.table import print_latency
+    from edgekit.runtimes.cores import hold_process
 
+    if cores is not None:
+        held = hold_process(cores)
+        threads = threads or held
     opened = Bundle.open(bundle)
     with shown_progress() as progress:
         progress.stage("Profile")
@@ -43,6 +49,7 @@ def profile(
             opened,
             runtime=runtime,
             threads=threads,
+            device=device,
             batch=batch,
             sizes=parse_sizes(size or []),
             seconds=seconds,

@@ -15,12 +15,12 @@ from edgekit.bundle import Bundle
 from edgekit.errors import ModelReferenceError
 from edgekit.exporters.graph import MODULE
 from edgekit.runtimes import Session, SessionOptions
-from edgekit.spec import Array, Feeds, TensorSpec
+from edgekit.spec import Array, Feeds, TensorSpec, is_float
 from edgekit.verify import Reference
 
 __all__ = ["Side", "open_side", "shared_feeds"]
 
-_RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
+_RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
 
 #: Sizes of dynamic dimensions and number of samples where there are none to run.
 _SIZE, _SAMPLES = 2, 4
@@ -55,7 +55,7 @@ class Side:
 
 
 def open_side(name: str) -> Side:
-    """``x.edge:ARTIFACT``, ``x.edge`` (its fastest artifact), ``model.onnx`` or ``model.xml``.
+    """``x.edge:ARTIFACT``, ``x.edge`` (its fastest), ``model.onnx``, ``.xml`` or ``.pt2``.
 
     Raises:
         ModelReferenceError: it is none of these.
@@ -119,6 +119,6 @@ def shared_feeds(first: Side, second: Side) -> Sequence[Feeds]:
 def _random(spec: TensorSpec, generator: np.random.Generator) -> Array:
     """Normal numbers; 0 and 1 where the tensor holds integers, which may be indices or masks."""
     shape = spec.concrete({}, default=_SIZE)
-    if spec.dtype.startswith("float"):
+    if is_float(spec.dtype):
         return generator.standard_normal(shape).astype(spec.dtype)
     return generator.integers(0, 2, shape).astype(spec.dtype)

@@ -24,6 +24,7 @@ def profile_bundle(
     *,
     runtime: str | None = None,
     threads: int | None = None,
+    device: str | None = None,
     batch: int = 1,
     sizes: Mapping[str, int] | None = None,
     seconds: float = 20.0,
@@ -34,6 +35,7 @@ def profile_bundle(
         bundle: an opened bundle.
         runtime: only the artifacts of this runtime.
         threads: intra-op threads of every session, None for all cores.
+        device: where every session runs, see :class:`~edgekit.runtimes.SessionOptions`.
         batch: samples in one inference: the first stored one, repeated.
         sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
         seconds: time limit of the run.
@@ -55,7 +57,8 @@ def profile_bundle(
             where=str(bundle.path),
             fix="Profile it on the machine that it was built for",
         )
-    options = SessionOptions(threads=threads or this_machine().cores)
+    threads = threads or this_machine().cores
+    options = SessionOptions(threads=threads, device=device)
     with ExitStack() as stack:
         entries = [
             Timed(
@@ -67,14 +70,15 @@ def profile_bundle(
             )
             for artifact in usable
         ]
-        return profile_interleaved(
+        samples = profile_interleaved(
             entries,
             _feeds(bundle, batch, sizes or {}),
-            threads=options.threads,
+            threads=threads,
             min_rounds=50,
             max_rounds=1000,
             max_seconds=seconds,
         )
+    return [one.model_copy(update={"device": device}) for one in samples]
 
 
 def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:

@@ -20,6 +20,7 @@ class Samples(BaseModel):
         scenario: how load was offered; ``single-stream`` sends one request when the last is done.
         shapes: ``{input: shape}`` of the feeds.
         threads: intra-op threads the session was given, None for the engine's choice.
+        device: where the session was told to run, None for the engine's choice.
         warmup: inferences run before, and not counted.
         block: inferences counted in a row in each round, after one that is not counted.
         latencies_ns: one entry an inference in the order they ran, in nanoseconds; round after
@@ -36,6 +37,7 @@ class Samples(BaseModel):
     scenario: str = "single-stream"
     shapes: dict[str, tuple[int, ...]]
     threads: int | None
+    device: str | None = None
     warmup: int = Field(ge=0)
     block: int = Field(default=1, ge=1)
     latencies_ns: tuple[int, ...] = Field(min_length=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
@@ -31,7 +32,7 @@ class Engine:
     Args:
         bundle: an opened bundle.
         runtime: which runtime's artifact; None for the fastest one that this machine can run.
-        threads: intra-op threads, None for the engine's choice.
+        options: how to load it; what the engine compiles is cached besides.
         queue: requests that may wait; one more is turned away.
 
     Raises:
@@ -40,14 +41,14 @@ class Engine:
     """
 
     def __init__(
-        self, bundle: Bundle, *, runtime: str | None, threads: int | None, queue: int = 64
+        self, bundle: Bundle, *, runtime: str | None, options: SessionOptions, queue: int = 64
     ) -> None:
         self.artifact: Artifact = choose_artifact(bundle, runtime)
         self.inputs: tuple[TensorSpec, ...] = tuple(s.tensor for s in bundle.manifest.inputs)
         self.outputs: tuple[TensorSpec, ...] = tuple(s.tensor for s in bundle.manifest.outputs)
         self._session: Session = runtimes.require(self.artifact.runtime).load(
             bundle.file(self.artifact),
-            SessionOptions(threads=threads, cache=cache_folder("engines")),
+            replace(options, cache=cache_folder("engines")),
         )
         self._reference = _reference(bundle, self.artifact)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from edgekit.errors import EdgekitError
-from edgekit.spec import Array, Outputs, TensorSpec
+from edgekit.spec import Array, Outputs, TensorSpec, is_float
 
 __all__ = [
     "DATATYPES",
@@ -39,7 +39,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 DATATYPES: Mapping[str, str] = MappingProxyType(
     {
         "bool": "BOOL",
-        "float16": "FP16", "float32": "FP32", "float64": "FP64",
+        "bfloat16": "BF16", "float16": "FP16", "float32": "FP32", "float64": "FP64",
         "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
         "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
     }
@@ -47,7 +47,14 @@ DATATYPES: Mapping[str, str] = MappingProxyType(
 _DTYPES = {datatype: np.dtype(name) for name, datatype in DATATYPES.items()}
 
 #: What JSON element types each kind of dtype takes.
-_ELEMENTS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
+_NUMBERS: set[type] = {int, float}
+_ELEMENTS: dict[str, set[type]] = {
+    "b": {bool},
+    "i": {int},
+    "u": {int},
+    "f": _NUMBERS,
+    "V": _NUMBERS,  # numpy's kind of bfloat16
+}
 
 
 class ProtocolError(EdgekitError):
@@ -338,11 +345,11 @@ def _described(name: str, array: Array) -> dict[str, Any]:
 
 
 def _json_data(name: str, array: Array) -> Any:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if is_float(array.dtype) and not np.isfinite(array).all():
         raise ProtocolError(
             f"output {name!r} has NaN or infinite values, which JSON cannot carry: "
             "ask for it with binary_data"
         )
     flat = array.reshape(-1)
     # orjson writes float16 with the digits of its float32 neighbour, and knows no 0-d arrays.
-    return flat.astype(np.float32) if array.dtype == np.float16 else flat
+    return flat.astype(np.float32) if is_float(array.dtype) and array.itemsize == 2 else flat

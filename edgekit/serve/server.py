@@ -11,6 +11,7 @@ import uvicorn
 
 from edgekit.bundle import Bundle
 from edgekit.errors import OutputError
+from edgekit.runtimes import SessionOptions
 from edgekit.serve.app import create_app
 from edgekit.serve.docs import curl_command
 from edgekit.serve.engine import Engine
@@ -27,7 +28,7 @@ def serve(
     runtime: str | None,
     host: str,
     port: int,
-    threads: int | None,
+    options: SessionOptions,
     name: str | None,
     announce: Callable[[str], None],
 ) -> None:
@@ -38,7 +39,7 @@ def serve(
         runtime: whose artifact; None for the fastest that this machine can run.
         host: address to bind.
         port: port to bind, 0 for a free one.
-        threads: intra-op threads, None for the engine's choice.
+        options: how to load it.
         name: name of the model in the URLs; None for the one in the bundle.
         announce: called with a line for the operator once requests are answered.
 
@@ -49,7 +50,7 @@ def serve(
     """
     with _bound(host, port) as listener:
         bundle = Bundle.open(path)
-        engine = Engine(bundle, runtime=runtime, threads=threads)
+        engine = Engine(bundle, runtime=runtime, options=options)
         model = name or bundle.manifest.name
         app = create_app(engine, model)
         config = uvicorn.Config(

@@ -94,6 +94,27 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(folder.glob(".*.new-*"))
 
 
+def test_a_profile_on_one_core_sees_no_other(built: Path, tmp_path: Path) -> None:
+    core = str(max(os.sched_getaffinity(0)))
+    done = run("profile", str(built), "--cores", core, "--seconds", "0.1", "--json", cwd=tmp_path)
+    for samples in json.loads(done.stdout):
+        assert (samples["threads"], samples["machine"]["cores"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "message"),
+    [
+        ("profile", ["--cores", "0,9999"], "cores '0,9999' are not all there: this process has 0"),
+        ("serve", ["--device", "CUDAA"], "device 'CUDAA': is no execution provider of ONNX"),
+    ],
+)
+def test_cores_and_devices_that_are_not_here_are_one_line(
+    command: str, option: list[str], message: str, built: Path, tmp_path: Path
+) -> None:
+    done = run(command, str(built), "--runtime", "onnxruntime", *option, cwd=tmp_path, code=2)
+    assert message in done.stderr.splitlines()[-1]
+
+
 def test_debug_shows_the_traceback(folder: Path) -> None:
     done = subprocess.run(
         [*EDGEKIT, "compress", "user.py:raising", "--debug"],

@@ -75,6 +75,13 @@ def test_samples_survive_json(onnx_file: Path) -> None:
     assert Samples.model_validate_json(samples.model_dump_json()) == samples
 
 
+def test_the_device_of_a_profile_is_recorded(bundle: Bundle) -> None:
+    found = profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CPU")
+    assert {one.device for one in found} == {"CPU"}
+    with pytest.raises(RuntimeUnavailableError, match="device 'CUDA'"):
+        profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CUDA")
+
+
 def test_a_bundle_is_profiled_from_its_own_samples(bundle: Bundle) -> None:
     found = profile_bundle(bundle, seconds=0.1, batch=4, threads=1)
     assert {samples.artifact for samples in found} == {a.id for a in bundle.manifest.artifacts}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from edgekit.runtimes import SessionOptions
 from starlette.testclient import TestClient
 
 from edgekit.bundle import Bundle
@@ -13,11 +14,11 @@ from edgekit.serve.engine import Engine
 
 @pytest.fixture(scope="module")
 def engine(built: Path) -> Engine:
-    return Engine(Bundle.open(built), runtime="onnxruntime", threads=1)
+    return Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
 
 
 @pytest.fixture(scope="module")
 def client(built: Path) -> Iterator[TestClient]:
-    own = Engine(Bundle.open(built), runtime="onnxruntime", threads=1)
+    own = Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
     with TestClient(create_app(own, "residual"), raise_server_exceptions=False) as client:
         yield client

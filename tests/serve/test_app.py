@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgekit.runtimes import SessionOptions
 from starlette.testclient import TestClient
 
 from edgekit.bundle import Bundle
@@ -130,7 +131,7 @@ def test_an_unknown_content_encoding_is_415(client: TestClient) -> None:
 
 
 def test_the_page_needs_no_network_and_escapes_the_name(built: Path) -> None:
-    engine = Engine(Bundle.open(built), runtime="onnxruntime", threads=1)
+    engine = Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
     with TestClient(app_module.create_app(engine, "<script>alert(1)</script>")) as client:
         page = client.get("/docs").text
         assert "<script>alert(1)" not in page
@@ -142,7 +143,7 @@ def test_the_page_needs_no_network_and_escapes_the_name(built: Path) -> None:
 def test_a_failing_engine_is_not_ready_until_a_canary_passes(
     built: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(Bundle.open(built), runtime="onnxruntime", threads=1)
+    engine = Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
     with TestClient(
         app_module.create_app(engine, "residual"), raise_server_exceptions=False
     ) as client:
@@ -162,7 +163,9 @@ def test_a_failing_engine_is_not_ready_until_a_canary_passes(
 
 
 def test_a_full_queue_turns_requests_away(built: Path) -> None:
-    engine = Engine(Bundle.open(built), runtime="onnxruntime", threads=1, queue=2)
+    engine = Engine(
+        Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1), queue=2
+    )
     feeds = {"image": np.zeros((1, *SHAPE), np.float32)}
     release = threading.Event()
     good = engine._session.run
@@ -195,7 +198,7 @@ def test_an_artifact_that_computes_something_else_here_is_not_served(
     )
     monkeypatch.setattr(Reference, "load", lambda _: wrong)
     with pytest.raises(GateError, match="does not compute on this machine"):
-        Engine(bundle, runtime="onnxruntime", threads=1)
+        Engine(bundle, runtime="onnxruntime", options=SessionOptions(threads=1))
 
 
 def test_the_fastest_runtime_that_works_here_is_chosen(

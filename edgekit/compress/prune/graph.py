@@ -24,7 +24,7 @@ from edgekit.compress.prune.moves import getitem
 from edgekit.compress.prune.rules import RULES, pointwise
 from edgekit.compress.prune.walk import Walk, shapes_of, unknown
 from edgekit.errors import CompressError
-from edgekit.exporters.torch_onnx import quiet
+from edgekit.quiet import quiet
 
 __all__ = ["Analysis", "Operation", "analyse", "called", "constants_of", "module_of", "trace"]
 

@@ -120,6 +120,9 @@ _ONNXRUNTIME = PlacementProfile(
     half=("fp16",),
 )
 
+#: The same kernels, in a build that holds no others.
+_ONNXRUNTIME_MINIMAL = replace(_ONNXRUNTIME, name="onnxruntime-minimal")
+
 #: OpenVINO's low-precision transformations propagate scales through the graph themselves, and an
 #: operator with int8 inputs may give a float output at no cost: a Q stands only before an
 #: operator. Zero points cost it nothing either (measured: EfficientNet-Lite0 and MiniLM, same
@@ -165,6 +168,12 @@ _TENSORRT = replace(
 PROFILES: Mapping[str, PlacementProfile] = MappingProxyType(
     {
         profile.name: profile
-        for profile in (_ONNXRUNTIME, _OPENVINO, _TENSORRT, replace(_TENSORRT, name="tensorrt"))
+        for profile in (
+            _ONNXRUNTIME,
+            _ONNXRUNTIME_MINIMAL,
+            _OPENVINO,
+            _TENSORRT,
+            replace(_TENSORRT, name="tensorrt"),
+        )
     }
 )

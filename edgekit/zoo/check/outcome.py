@@ -18,8 +18,9 @@ from edgekit.compress.modules import flat_tensors
 from edgekit.errors import EdgekitError
 from edgekit.exporters import ExportOptions
 from edgekit.exporters.prepare import prepare_onnx
-from edgekit.exporters.torch_onnx import describe, export_onnx, quiet
+from edgekit.exporters.torch_onnx import describe, export_onnx
 from edgekit.fidelity import worst_sqnr
+from edgekit.quiet import quiet
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import BATCH, Feeds, Outputs
 from edgekit.verify import GATES

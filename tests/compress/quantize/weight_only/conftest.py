@@ -13,12 +13,13 @@ import pytest
 import torch
 from edgekit.calibration import Calibrator
 from edgekit.exporters.prepare import prepare_onnx
-from edgekit.exporters.torch_onnx import export_onnx, quiet
+from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 
 from edgekit.compress.base import GraphContext
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.numerics import parse_target
+from edgekit.quiet import quiet
 from edgekit.spec import Array, Feeds
 from edgekit.zoo import minilm
 
