@@ -28,7 +28,7 @@ from edgekit.runtimes import SessionOptions
 from matplotlib.figure import Figure
 
 from edgekit import runtimes, zoo
-from edgekit.build import Builder, parse_targets
+from edgekit.build import Builder
 from edgekit.compress.base import ModuleContext
 from edgekit.compress.modules import copied, count_macs, example_tensors
 from edgekit.compress.recipe import load_recipe
@@ -41,6 +41,7 @@ from edgekit.profile.stats import summarize
 from edgekit.progress import Silent
 from edgekit.reference import reference_predict, take_samples
 from edgekit.spec import Feeds
+from edgekit.targets import parse_targets
 from edgekit.workload import Training, Workload
 
 THREADS = 2

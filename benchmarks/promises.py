@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 
 from edgekit import zoo
-from edgekit.build import parse_targets
 from edgekit.compress.recipe import load_recipe
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.report.table import rows
+from edgekit.targets import parse_targets
 
 LEAST = {("efficientnet-lite0", "openvino"): 1.5}
 

@@ -36,7 +36,6 @@ from edgekit.runtimes import Session, SessionOptions
 from quantization_models import MODELS, Model
 
 from edgekit import runtimes
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.fidelity import FidelityMeter
@@ -44,6 +43,7 @@ from edgekit.pipeline import Timing, make_bundle
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.reference import reference_predict, take_samples
 from edgekit.spec import Feeds
+from edgekit.targets import parse_targets
 from edgekit.verify import Reference
 from edgekit.workload import Workload
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from edgekit.runtimes import SessionOptions
 
 from edgekit import runtimes, zoo
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.pipeline import Timing, make_bundle
@@ -24,6 +23,7 @@ from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.sizes import resized
 from edgekit.profile.stats import compare
 from edgekit.reference import take_samples
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 
 THREADS = 2

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from edgekit import exporters
+from edgekit.built import CHANGED, ORIGINAL, Built, Changed, Source
 from edgekit.bundle import hash_file
 from edgekit.calibration import Calibrator, default_cache
-from edgekit.compress.base import GraphPass, Learned
+from edgekit.compress.base import GraphPass
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.half import HalfPrecision
 from edgekit.compress.quantize.profiles import PROFILES
@@ -26,28 +27,15 @@ from edgekit.exporters.save import save_onnx
 from edgekit.exporters.tensorrt_engine import builder_flags
 from edgekit.external_data import check_external_data
 from edgekit.machine import this_machine
-from edgekit.manifest import Artifact, EngineRecord, PassRecord, Shapes
+from edgekit.manifest import Artifact, EngineRecord, Shapes
 from edgekit.numerics import InstructionSet, probe
 from edgekit.progress import Progress
 from edgekit.reference import divisible
 from edgekit.spec import TensorSpec
-from edgekit.targets import EngineSettings, Target, parse_targets
+from edgekit.targets import EngineSettings, Target
 from edgekit.workload import Workload
 
-__all__ = [
-    "CHANGED",
-    "ORIGINAL",
-    "SMALLER",
-    "Builder",
-    "Built",
-    "Changed",
-    "Target",
-    "parse_targets",
-]
-
-#: Which PyTorch model an artifact was made from: the workload's, what the recipe's passes made of
-#: it, or the smaller variant that the workload offers.
-ORIGINAL, CHANGED, SMALLER = "original", "changed", "smaller"
+__all__ = ["Builder"]
 
 _CHANGED_REFERENCE = "reference-changed.npz"
 
@@ -56,64 +44,6 @@ _DRAFT_SAMPLES = 16
 
 #: Look for values that fp16 cannot hold in so many samples, where no recipe says.
 _HALF_SAMPLES = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """One artifact.
-
-    Attributes:
-        artifact: what the bundle says of it.
-        onnx: the graph it was made from, which can be run to check it.
-        path: the file to load.
-        model: the PyTorch model it was made from.
-    """
-
-    artifact: Artifact
-    onnx: Path
-    path: Path
-    model: str = ORIGINAL
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What the module passes of a recipe made.
-
-    Attributes:
-        workload: the given one with the changed module.
-        label: what its artifacts are called (``pruned``), empty when nothing names them.
-        learned: see :class:`~edgekit.compress.base.Trained`.
-        passes: what each did; empty when no pass changed anything.
-    """
-
-    workload: Workload
-    label: str = ""
-    learned: Mapping[str, Learned] = field(default_factory=dict)
-    passes: tuple[PassRecord, ...] = ()
-
-    @property
-    def anything(self) -> bool:
-        """Whether any pass changed anything."""
-        return any(record.changed for record in self.passes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """The ONNX file that compressed artifacts are made from.
-
-    Attributes:
-        onnx: the file.
-        label: what their precision is called besides.
-        learned: see :class:`~edgekit.compress.base.Trained`.
-        model: the PyTorch model it is.
-        program: what it was traced to, where an exporter wants that.
-    """
-
-    onnx: Path
-    label: str = ""
-    learned: Mapping[str, Learned] = field(default_factory=dict)
-    model: str = ORIGINAL
-    program: Path | None = None
 
 
 class Builder:
@@ -159,7 +89,7 @@ class Builder:
         self._machine = machine
         self.model = folder / "model.onnx"
         label = "" if model == ORIGINAL else model
-        self._source = _Source(self.model, label, model=model)
+        self._source = Source(self.model, label, model=model)
         self._engines = engines
         self._built: set[str] = set()
         self.notes: list[str] = []
@@ -200,7 +130,7 @@ class Builder:
         path, program = self._work / "changed.onnx", self._program(CHANGED)
         exported = self._export_torch(changed.workload, self._work, program)
         prepare_onnx(exported, path, told=self._tell, state=self._workload.state)
-        self._source = _Source(path, changed.label, changed.learned, CHANGED, program)
+        self._source = Source(path, changed.label, changed.learned, CHANGED, program)
 
     def compressor(self, recipe: Recipe) -> Compressor:
         """What applies the recipe's graph passes, for the engines of this run."""

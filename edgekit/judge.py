@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgekit import runtimes
-from edgekit.build import ORIGINAL, Built
+from edgekit.built import ORIGINAL, Built
 from edgekit.emulation import emulated
 from edgekit.extremes import extreme_inputs
 from edgekit.machine import this_machine

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import runtimes
-from edgekit.build import Builder, Built, Target
+from edgekit.build import Builder
+from edgekit.built import Built
 from edgekit.compress.base import Measured
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.quantize.switchable import SWITCHES
@@ -33,6 +34,7 @@ from edgekit.profile.stats import compare
 from edgekit.progress import Progress
 from edgekit.runtimes import Session, SessionOptions
 from edgekit.spec import Array, Feeds, Outputs
+from edgekit.targets import Target
 from edgekit.workload import Workload
 
 __all__ = ["MixedPrecision", "fingerprint"]

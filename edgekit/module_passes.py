@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from edgekit.build import Changed
+from edgekit.built import Changed
 from edgekit.compress.base import Learned, ModuleContext, ModulePass, PassReport
 from edgekit.compress.modules import (
     check_module,

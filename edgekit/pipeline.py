@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgekit.build import CHANGED, ORIGINAL, SMALLER, Builder, Built, Changed
+from edgekit.build import Builder
+from edgekit.built import CHANGED, ORIGINAL, SMALLER, Built, Changed
 from edgekit.bundle import Bundle, hash_file, seal, writing
 from edgekit.clock import ArtifactClock
 from edgekit.compress.base import ModuleContext

@@ -13,13 +13,13 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.machine import this_machine
 from edgekit.numerics import probe
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.spec import Feeds
+from edgekit.targets import parse_targets
 from edgekit.workload import Metric, Workload
 
 SHAPE = (3, 16, 16)

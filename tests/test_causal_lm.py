@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from edgekit import runtimes
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.causal_lm import causal_lm
 from edgekit.compress.recipe import load_recipe
@@ -25,6 +24,7 @@ from edgekit.errors import WorkloadError
 from edgekit.modelref import resolve
 from edgekit.pipeline import make_bundle
 from edgekit.profile.bundle import profile_bundle
+from edgekit.targets import parse_targets
 from edgekit.verify import verify_bundle
 
 ENGINES = ("onnxruntime", "openvino")

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from edgekit.build import Builder, parse_targets
+from edgekit.build import Builder
 from edgekit.clock import ArtifactClock
 from edgekit.compress.base import GraphPass, pass_types
 from edgekit.errors import EdgekitError
 from edgekit.machine import this_machine
 from edgekit.numerics import probe
 from edgekit.progress import Silent
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 
 

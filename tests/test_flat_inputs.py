@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from edgekit import runtimes
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.flat_inputs import FlatInputs
 from edgekit.pipeline import make_bundle
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 
 

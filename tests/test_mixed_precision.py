@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import Recipe
 from edgekit.compress.search.journal import Journal, Trial
@@ -18,6 +17,7 @@ from edgekit.mixed_precision import MixedPrecision, fingerprint
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.report.search import search_rows
 from edgekit.spec import Feeds
+from edgekit.targets import parse_targets
 from edgekit.workload import Metric, Workload
 from tests.conftest import batches
 

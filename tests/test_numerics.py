@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgekit.build import parse_targets
 from edgekit.compress.recipe import load_recipe
 from edgekit.errors import EdgekitError
 from edgekit.numerics import TARGETS, mismatch, parse_target, probe
 from edgekit.pipeline import make_bundle
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 
 

@@ -16,13 +16,13 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgekit import build, pipeline
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import Recipe, load_recipe
 from edgekit.errors import ExportError, GateError, RuntimeUnavailableError, SpecError
 from edgekit.manifest import Artifact
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.serve.engine import Engine
+from edgekit.targets import parse_targets
 from edgekit.verify import Reference, verify_bundle
 from edgekit.workload import Workload
 from tests.compress.tiny import adapter, cnn

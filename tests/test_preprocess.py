@@ -15,11 +15,11 @@ from skimage import data
 from torch import nn
 
 from edgekit import exporters, runtimes
-from edgekit.build import parse_targets
 from edgekit.compress.recipe import load_recipe
 from edgekit.errors import WorkloadError
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.preprocess import ImageInput
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 from tests.conftest import SHAPE
 

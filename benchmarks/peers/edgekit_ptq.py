@@ -8,11 +8,12 @@ from pathlib import Path
 
 from _common import Job, main, read
 
-from edgekit.build import Builder, parse_targets
+from edgekit.build import Builder
 from edgekit.compress.recipe import load_recipe
 from edgekit.machine import this_machine
 from edgekit.numerics import probe
 from edgekit.progress import Silent
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 
 RUNTIMES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}

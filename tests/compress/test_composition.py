@@ -21,7 +21,8 @@ from edgekit.calibration import Calibrator
 from torch import nn
 
 from edgekit import runtimes
-from edgekit.build import Builder, Changed, parse_targets
+from edgekit.build import Builder
+from edgekit.built import Changed
 from edgekit.compress.base import GraphPass, ModuleContext, ModulePass, pass_types
 from edgekit.compress.compressor import Compressor
 from edgekit.compress.modules import check_module, count_macs, count_parameters, example_tensors
@@ -35,6 +36,7 @@ from edgekit.numerics import probe
 from edgekit.pipeline import make_bundle
 from edgekit.progress import Silent
 from edgekit.reference import reference_predict
+from edgekit.targets import parse_targets
 from edgekit.verify import Reference, verify_artifact
 from edgekit.workload import Workload
 from tests.compress.tiny import SETTINGS, adapter, cnn, transformer

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.build import parse_targets
 from edgekit.compress.recipe import load_recipe
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.spec import Feeds
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 
 SIDE, WIDTH = 4, 16

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgekit import zoo
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import Search, load_recipe
 from edgekit.pipeline import Timing, make_bundle
+from edgekit.targets import parse_targets
 
 pytestmark = pytest.mark.slow
 

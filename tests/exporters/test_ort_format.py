@@ -14,11 +14,11 @@ from edgekit.exporters import ExportOptions, get
 from onnx import TensorProto, helper
 
 from edgekit import runtimes
-from edgekit.build import parse_targets
 from edgekit.compress.recipe import load_recipe
 from edgekit.errors import ExportError
 from edgekit.numerics import parse_target
 from edgekit.pipeline import make_bundle
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 from tests.conftest import batches
 

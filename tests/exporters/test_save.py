@@ -11,11 +11,11 @@ from edgekit.exporters.prepare import load_onnx, prepare_onnx
 from edgekit.exporters.save import save_onnx
 
 from edgekit import runtimes
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.packing import pack, unpack
 from edgekit.pipeline import make_bundle
+from edgekit.targets import parse_targets
 from edgekit.verify import verify_bundle
 from edgekit.workload import Workload
 

@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import Recipe
 from edgekit.compress.search.journal import Trial, pareto
@@ -26,6 +25,7 @@ from edgekit.report.page import render
 from edgekit.report.search import search_rows
 from edgekit.report.table import print_summary
 from edgekit.spec import Feeds
+from edgekit.targets import parse_targets
 from edgekit.workload import Metric, Workload
 from tests.conftest import SHAPE, batches
 from tests.report.test_report import _Page

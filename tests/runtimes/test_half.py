@@ -16,12 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgekit import runtimes
-from edgekit.build import parse_targets
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.errors import CalibrationError, SpecError
 from edgekit.pipeline import make_bundle
 from edgekit.spec import TensorSpec
+from edgekit.targets import parse_targets
 from edgekit.verify import Reference, verify_bundle
 from edgekit.workload import Workload
 

@@ -14,12 +14,12 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgekit import runtimes
-from edgekit.build import parse_targets
 from edgekit.compress.recipe import load_recipe
 from edgekit.diff import compare, open_side, shared_feeds
 from edgekit.errors import ExportError, RuntimeUnavailableError
 from edgekit.pipeline import make_bundle
 from edgekit.spec import TensorSpec
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 from tests.conftest import SHAPE, batches
 

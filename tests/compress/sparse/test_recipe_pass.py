@@ -16,7 +16,6 @@ from edgekit.exporters.sparse_weights import has_two_of_four
 from onnx import numpy_helper
 from torch import nn
 
-from edgekit.build import parse_targets
 from edgekit.compress.base import Measured, ModuleContext, Trained, pass_types
 from edgekit.compress.modules import check_module
 from edgekit.compress.recipe import Recipe, load_recipe
@@ -26,6 +25,7 @@ from edgekit.errors import CalibrationError, CompressError, RecipeError, Workloa
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.reference import reference_predict
 from edgekit.spec import Feeds
+from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 from edgekit.zoo import mlp_digits, resnet8_mnist
 
