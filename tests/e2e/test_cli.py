@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
         (["user.py:wrong_shape"], "forward raised RuntimeError"),
         (["user.py:nan"], "'x' has 8 NaN or infinite values"),
         (["user.py:empty"], "calibration set is empty"),
-        (["user.py:unsupported"], "module 1 (Bessel): operator prims.bessel_j0 has no ONNX"),
+        (["user.py:unsupported"], "module 1 (Bessel): operator aten.special_bessel_j0 has no ONNX"),
         (["user.py:good", "--recipe", "bad.yaml"], "did you mean 'observer'"),
         (["user.py:good", "--recipe", "int9"], "did you mean 'int8'"),
         (["user.py:good", "--runtime", "openvin"], "did you mean 'openvino'"),
