@@ -51,7 +51,9 @@ __all__ = ["Timing", "make_bundle"]
 #: Store as many of the samples that artifacts were verified on as fit.
 _STORED_BYTES = 2 * 2**20
 
-_PACKAGES = ("edgekit", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt-rtx", "torch")
+_PACKAGES = (
+    "edgekit", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "torch",
+)  # fmt: skip
 
 
 def make_bundle(

@@ -17,7 +17,7 @@ from edgekit.runtimes.files import check_file
 from edgekit.runtimes.kept import KeptFile
 
 from edgekit.cache import writeable
-from edgekit.engine_file import EngineFile, read_engine_file
+from edgekit.engine_file import GPU_TARGETS, EngineFile, read_engine_file
 from edgekit.engine_log import ErrorLog
 from edgekit.errors import OutOfRangeError, RuntimeUnavailableError
 from edgekit.gpu import find_gpu
@@ -40,7 +40,9 @@ class TensorRt:
         gpu, why = find_gpu()
         if "not installed" in why:
             return self._missing(self._version(), why)
-        return RuntimeStatus(usable=bool(gpu), version=self._version(), reason=why, gpu=gpu or None)
+        if gpu and gpu not in GPU_TARGETS[self.name]:
+            why = f"{self.name} does not support {gpu}, the GPU that is here"
+        return RuntimeStatus(usable=not why, version=self._version(), reason=why, gpu=gpu or None)
 
     def _version(self) -> str | None:
         try:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import torch
 from edgekit.exporters import ExportOptions, ShapeRange
 from onnx import TensorProto, helper
+from torch import nn
 
 from edgekit import exporters
+from edgekit.bundle import Bundle
+from edgekit.compress.recipe import load_recipe
+from edgekit.pipeline import make_bundle
+from edgekit.targets import EngineSettings, parse_targets
+from edgekit.workload import Workload
 
-__all__ = ["SHAPES", "engine_for", "network"]
+__all__ = ["SHAPES", "engine_for", "network", "small_bundle", "small_workload"]
 
 SHAPES = {"x": ShapeRange((1, 4), (2, 4), (8, 4))}
 
@@ -34,3 +41,27 @@ def engine_for(gpu: str, folder: Path) -> Path:
     onnx_path = network(folder / "relu.onnx", [helper.make_node("Relu", ["x"], ["y"], name="r")])
     options = ExportOptions(gpu, SHAPES)
     return exporters.get("tensorrt-rtx").export(onnx_path, folder / gpu, options)[0]
+
+
+def small_workload() -> Workload:
+    """Two linear layers."""
+    torch.manual_seed(0)
+    return Workload(
+        name="small",
+        model=nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval(),
+        example_inputs={"x": torch.randn(2, 8)},
+        calibration=lambda: [{"x": torch.randn(64, 8, generator=torch.manual_seed(1)).numpy()}],
+    )
+
+
+def small_bundle(out: Path, recipe: str, gpus: str) -> Bundle:
+    """A bundle of them with engines for these GPUs."""
+    return make_bundle(
+        small_workload(),
+        out,
+        recipe=load_recipe(recipe),
+        targets=parse_targets(["tensorrt-rtx"], gpus),
+        timing=None,
+        engines=EngineSettings({"batch": (1, 4, 32)}, workspace=2**28),
+        source="mine.py:small",
+    )

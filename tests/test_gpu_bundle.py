@@ -17,38 +17,17 @@ from edgekit.pipeline import make_bundle
 from edgekit.report.page import render
 from edgekit.report.table import rows
 from edgekit.serve.engine import choose_artifact
-from edgekit.targets import EngineSettings, parse_targets
+from edgekit.targets import parse_targets
 from edgekit.verify import unusable
 from edgekit.workload import Workload
+from tests.engines import small_bundle, small_workload
 
 RTX = "tensorrt-rtx"
 
 
-def _workload() -> Workload:
-    torch.manual_seed(0)
-    return Workload(
-        name="small",
-        model=nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval(),
-        example_inputs={"x": torch.randn(2, 8)},
-        calibration=lambda: [{"x": torch.randn(64, 8, generator=torch.manual_seed(1)).numpy()}],
-    )
-
-
-def _made(out: Path, recipe: str, gpus: str) -> Bundle:
-    return make_bundle(
-        _workload(),
-        out,
-        recipe=load_recipe(recipe),
-        targets=parse_targets([RTX], gpus),
-        timing=None,
-        engines=EngineSettings({"batch": (1, 4, 32)}, workspace=2**28),
-        source="mine.py:small",
-    )
-
-
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return _made(tmp_path_factory.mktemp("gpus") / "m.edge", "int8", "sm75,sm89,sm120")
+    return small_bundle(tmp_path_factory.mktemp("gpus") / "m.edge", "int8", "sm75,sm89,sm120")
 
 
 def _engines(bundle: Bundle, gpu: str) -> dict[str, Artifact]:
@@ -121,7 +100,7 @@ def test_without_a_gpu_nothing_is_served_and_the_reason_is_told_once(several: Bu
 
 
 def test_what_one_gpu_cannot_compute_is_left_out_for_it_only(tmp_path: Path) -> None:
-    bundle = _made(tmp_path / "m.edge", "bf16", "sm75,sm89")
+    bundle = small_bundle(tmp_path / "m.edge", "bf16", "sm75,sm89")
     assert set(_engines(bundle, "sm89")) == {"fp32", "bf16"}
     assert set(_engines(bundle, "sm75")) == {"fp16"}
     assert any("no bfloat16 arithmetic for sm75" in note for note in bundle.manifest.notes)
@@ -129,7 +108,7 @@ def test_what_one_gpu_cannot_compute_is_left_out_for_it_only(tmp_path: Path) -> 
 
 def test_float8_is_for_gpus_that_have_it_and_for_no_other_engine(tmp_path: Path) -> None:
     bundle = make_bundle(
-        _workload(),
+        small_workload(),
         tmp_path / "m.edge",
         recipe=load_recipe("fp8"),
         targets=parse_targets(["onnxruntime", RTX], "sm86,sm89"),

@@ -120,6 +120,9 @@ def choose_artifact(bundle: Bundle, runtime: str | None) -> Artifact:
         if not reason:
             return bundle.manifest.artifact(decision.selected)
         reasons.append(f"{decision.runtime}: {reason}")
+    for name in dict.fromkeys(decision.runtime for decision in bundle.manifest.decisions):
+        if not unusable(name):  # no engine fits: raises, with the command that builds one
+            return bundle.selected(name, runtimes.get(name).status().gpu)
     raise RuntimeUnavailableError(
         "; ".join(dict.fromkeys(reasons)) or "has no artifact",
         where=str(bundle.path),

@@ -79,6 +79,7 @@ def folder(tmp_path: Path) -> Path:
         (["user.py:good", "--runtime", "openvin"], "did you mean 'openvino'"),
         (["user.py:good", "--gpu", "sm98"], "did you mean 'sm89'"),
         (["user.py:good", "--opset", "99"], "operator set 99 is not one that"),
+        (["user.py:good", "--gpu", "sm89,sm120", "--range", "batch=4"], "batch=1:4:16, say"),
         (["user.py:good", "-o", "no/such/folder/x.edge"], "cannot be written"),
         (["user.py:good", "-o", "readonly"], "left alone"),
         (["weights.pth"], "weights_only=True"),

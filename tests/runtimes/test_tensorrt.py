@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tensorrt_rtx as trt
 from edgekit.runtimes import RuntimeStatus
+from edgekit.runtimes.cuda_memory import CudaMemory
 from edgekit.runtimes.tensorrt import TensorRtRtx, check_engine, check_shape
 
 from edgekit import runtimes
@@ -107,3 +108,10 @@ def test_a_size_outside_the_profile_says_what_the_engine_takes() -> None:
     check_shape("x", (8, 4), (1, 4), (8, 4))
     with pytest.raises(SpecError, match=r"axis 0 is 9, the engine takes 1 to 8.*--range"):
         check_shape("x", (9, 4), (1, 4), (8, 4))
+
+
+@without_gpu
+def test_what_cuda_says_is_told() -> None:
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
+    with pytest.raises(RuntimeError, match="CUDA says cudaError"):
+        CudaMemory()

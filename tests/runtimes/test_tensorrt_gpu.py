@@ -12,26 +12,22 @@ from edgekit.runtimes import Session, SessionOptions
 from edgekit import exporters, runtimes
 from edgekit.engine_file import GPU_TARGETS
 from edgekit.errors import RuntimeUnavailableError, SpecError
+from edgekit.serve.engine import choose_artifact
 from tests.conftest import SHAPE, batches
-from tests.engines import engine_for
+from tests.engines import engine_for, small_bundle
 
 FEEDS = next(batches())
 SHAPES = {"image": ShapeRange((1, *SHAPE), (1, *SHAPE), (8, *SHAPE))}
 
 
 def _able() -> list[str]:
-    """The runtimes that this machine's GPU runs and builds for."""
-    found = {name: runtimes.get(name).status() for name in GPU_TARGETS}
-    return [
-        name for name, status in found.items() if status.usable and status.gpu in GPU_TARGETS[name]
-    ]
+    """The runtimes that can be used here."""
+    return [name for name in GPU_TARGETS if runtimes.get(name).status().usable]
 
 
 pytestmark = pytest.mark.skipif(
     not _able(),
-    reason="; ".join(
-        f"{n}: {s.reason or s.gpu}" for n in GPU_TARGETS for s in [runtimes.get(n).status()]
-    ),
+    reason="; ".join(f"{name}: {runtimes.get(name).status().reason}" for name in GPU_TARGETS),
 )
 
 
@@ -107,6 +103,16 @@ def test_an_engine_for_another_gpu_is_refused(tmp_path: Path) -> None:
     other = next(gpu for gpu in GPU_TARGETS["tensorrt-rtx"] if gpu != here)
     with pytest.raises(RuntimeUnavailableError, match=f"was built for {other}, this GPU is {here}"):
         runtimes.get("tensorrt-rtx").load(engine_for(other, tmp_path))
+
+
+def test_a_bundle_without_an_engine_for_this_gpu_says_what_to_build(tmp_path: Path) -> None:
+    if "tensorrt-rtx" not in _able():
+        pytest.skip("TensorRT-RTX does not run on this GPU")
+    here = runtimes.get("tensorrt-rtx").status().gpu
+    other = next(gpu for gpu in GPU_TARGETS["tensorrt-rtx"] if gpu != here)
+    bundle = small_bundle(tmp_path / "m.edge", "fp32", other)
+    with pytest.raises(RuntimeUnavailableError, match=f"--gpu {other},{here}"):
+        choose_artifact(bundle, None)
 
 
 def test_refittable_engines_are_built_where_there_is_a_gpu(
