@@ -39,7 +39,7 @@ __all__ = ["Timing", "make_bundle"]
 #: Store as many of the samples that artifacts were verified on as fit.
 _STORED_BYTES = 2 * 2**20
 
-_PACKAGES = ("edgekit", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt-rtx", "torch")
+_PACKAGES = ("edgekit", "ncnn", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt-rtx", "torch")
 
 
 def make_bundle(
