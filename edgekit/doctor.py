@@ -20,6 +20,7 @@ _PARTS = (
     ("PyTorch export", "torch", "torch", "pip install 'edgekit[torch]'"),
     ("PyTorch export", "onnxscript", "onnxscript", "pip install 'edgekit[torch]'"),
     ("OpenVINO export", "openvino", "openvino", "pip install 'edgekit[openvino]'"),
+    ("ncnn export", "pnnx", "pnnx", "pip install 'edgekit[pnnx]'"),
     ("TensorRT-RTX engines", "tensorrt_rtx", "tensorrt-rtx", "pip install 'edgekit[tensorrt-rtx]'"),
     ("serve", "fastapi", "fastapi", "pip install 'edgekit[serve]'"),
     ("report", "matplotlib", "matplotlib", "pip install 'edgekit[report]'"),

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgekit import runtimes
-from edgekit.compress.recipe import load_recipe
+from edgekit.compress.recipe import Recipe
 from edgekit.diff import compare, open_side, shared_feeds
 from edgekit.errors import ExportError, RuntimeUnavailableError
 from edgekit.pipeline import make_bundle
@@ -124,20 +124,24 @@ def test_diff_finds_the_layer_that_parts_from_pytorch(
     assert (wrong.op, wrong.module) == ("Conv", "body.0 (Conv2d)")
 
 
-def test_a_bundle_holds_the_verified_program(workload: Workload, tmp_path: Path) -> None:
+def test_a_bundle_holds_the_verified_programs_of_the_original_and_of_what_was_pruned(
+    workload: Workload, tmp_path: Path
+) -> None:
+    steps = [{"type": "prune", "multiple": 2, "measured": False}]
     bundle = make_bundle(
         workload,
         tmp_path / "x.edge",
-        recipe=load_recipe("fp32"),
-        targets=parse_targets(["onnxruntime", "torch"], None),
+        recipe=Recipe.model_validate({"name": "pruned", "passes": steps}),
+        targets=parse_targets(["torch"], None),
         timing=None,
     )
-    artifact = bundle.selected("torch")
-    assert artifact.format == "torch-program"
-    (record,) = [v for v in bundle.manifest.verification if v.artifact == artifact.id]
-    assert record.passed
-    assert record.outputs["logits"].sqnr_db > 130
-    with TORCH.load(bundle.file(artifact)) as session:
+    records = {record.artifact: record for record in bundle.manifest.verification}
+    assert set(records) == {"torch-fp32", "torch-pruned-fp32"}
+    assert all(record.outputs["logits"].sqnr_db > 130 for record in records.values())
+    whole, pruned = bundle.manifest.artifacts
+    assert whole.format == pruned.format == "torch-program"
+    assert pruned.size < whole.size
+    with TORCH.load(bundle.file(pruned)) as session:
         assert session.run(FEEDS)["logits"].shape == (8, 5)
 
 
