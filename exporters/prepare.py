@@ -9,6 +9,7 @@ import onnx_ir as ir
 from edgekit.exporters.attention import simplify_attention
 from edgekit.exporters.fold_batch_norm import fold_batch_norm
 from edgekit.exporters.fold_constants import fold_constants
+from edgekit.exporters.graph import drop_identities
 from edgekit.exporters.recurrent import simplify_recurrent
 from edgekit.exporters.static_shapes import plain_pooling, static_reshapes
 from onnx_ir.passes import common
@@ -42,10 +43,10 @@ def prepare_onnx(source: Path, target: Path) -> Path:
         common.InlinePass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.RemoveInitializersFromInputsPass(),
-        common.IdentityEliminationPass(),
         common.NameFixPass(),
     ):
         step(model)
+    drop_identities(model.graph)
     fold_batch_norm(model.graph)
     fold_constants(model.graph)
     common.RemoveUnusedNodesPass()(model)

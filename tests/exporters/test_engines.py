@@ -47,6 +47,25 @@ def test_int8_ir_stores_int8(built: Path) -> None:
     assert sizes["int8"] < 0.6 * sizes["fp32"]
 
 
+def test_an_input_keeps_its_name_where_openvino_removes_what_reads_it(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Pad", ["x", "none"], ["a"]),
+        helper.make_node("Relu", ["a"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in "xy")
+    none = onnx.numpy_helper.from_array(np.zeros(4, np.int64), "none")
+    graph = helper.make_graph(nodes, "g", [x], [y], [none])
+    opset = helper.make_opsetid("", 20)
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[opset]), tmp_path / "p.onnx")
+    file = exporters.get("openvino").export(
+        tmp_path / "p.onnx", tmp_path / "p", ExportOptions(None, {})
+    )[0]
+    with runtimes.get("openvino").load(file) as session:
+        assert [spec.name for spec in session.inputs] == ["x"]
+        made = session.run({"x": np.ones((2, 3), np.float32)})
+    np.testing.assert_array_equal(made["y"], np.ones((2, 3)))
+
+
 def test_openvino_names_what_it_cannot_convert(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="Frobnicate"):
         exporters.get("openvino").export(
