@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TypeAlias
 
 import onnx_ir as ir
@@ -17,6 +17,7 @@ __all__ = [
     "add_constant",
     "append",
     "bypass",
+    "drop_identities",
     "must",
     "permutation",
     "private",
@@ -28,6 +29,7 @@ __all__ = [
     "stored",
     "take_place",
     "tensor_specs",
+    "unused_name",
 ]
 
 _Dims: TypeAlias = ir.Shape | Sequence[int | ir.SymbolicDim]
@@ -47,10 +49,7 @@ def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     Passes derive names from the constant that they change, and one constant may be read in many
     places and be changed differently for each.
     """
-    unique, number = name, 0
-    while unique in graph.initializers:
-        number += 1
-        unique = f"{name}_{number}"
+    unique = unused_name(graph.initializers, name)
     tensor = ir.tensor(array, name=unique)
     value = ir.Value(
         name=unique,
@@ -60,6 +59,15 @@ def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     )
     graph.initializers[unique] = value
     return value
+
+
+def unused_name(taken: Container[str], name: str) -> str:
+    """``name``, or the first of ``name_1``, ``name_2`` and so on that is not taken."""
+    unique, number = name, 0
+    while unique in taken:
+        number += 1
+        unique = f"{name}_{number}"
+    return unique
 
 
 def append(
@@ -94,6 +102,31 @@ def bypass(old: ir.Value, new: ir.Value) -> bool:
         return False
     ir.convenience.replace_all_uses_with(old, new)
     return True
+
+
+def drop_identities(graph: ir.Graph) -> int:
+    """Remove Identity operators, but not those that give one tensor a second output name.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    for node in list(graph):
+        if node.op_type != "Identity" or node.domain:
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None
+        if result.is_graph_output():
+            if source.is_graph_output() or source.producer() is None:
+                continue
+            name, result.name = result.name, None
+            ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
+            source.name = name
+        else:
+            ir.convenience.replace_all_uses_with(result, source)
+        graph.remove(node, safe=True)
+        removed += 1
+    return removed
 
 
 def read_instead(graph: ir.Graph, node: ir.Node, made: ir.Node, label: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
-from edgekit.exporters.graph import specs_of
+from edgekit.exporters.graph import tensor_specs
 
 from edgekit.errors import ExportError, UnsupportedOperatorError
 from edgekit.spec import TensorSpec
@@ -37,7 +37,7 @@ class NcnnExporter:
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:  # noqa: ARG002
         graph = ir.load(onnx_path).graph
-        inputs, outputs = specs_of(graph.inputs), specs_of(graph.outputs)
+        inputs, outputs = tensor_specs(graph.inputs), tensor_specs(graph.outputs)
         for spec in (*inputs, *outputs):
             _check(spec, inputs[0], onnx_path.name)
         param, weights, specs = (stem.with_suffix(end) for end in (".param", ".bin", ".json"))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
+from edgekit.exporters.fourier import transform_first_axis
 from edgekit.exporters.graph import INFERENCE_PRECISION
 from edgekit.exporters.sparse_weights import SPARSE_RATE, has_sparse_int8
 
@@ -45,8 +47,11 @@ class OpenVinoExporter:
         path = stem.with_suffix(".xml")
         try:
             # What ov.convert_model does, without a preprocessing stage that takes thrice as long.
-            model = ov.Core().read_model(onnx_path)
+            model = _read(onnx_path, stem)
+            names = [port.get_names() for port in model.inputs]
             apply_moc_transformations(model, cf=True, smart_reshape=False)
+            for port, own in zip(model.inputs, names, strict=True):
+                port.get_tensor().set_names(own)  # not those of what was removed behind it, too
             proto = onnx.load(onnx_path, load_external_data=False)
             half = {p.key: p.value for p in proto.metadata_props}.get(INFERENCE_PRECISION)
             if half is not None:
@@ -64,6 +69,22 @@ class OpenVinoExporter:
                 fix="Leave openvino out with --runtime, or rewrite the operator it names",
             ) from error
         return [path, path.with_suffix(".bin")]
+
+
+def _read(onnx_path: Path, stem: Path) -> ov.Model:
+    """The ONNX file as OpenVINO reads it right."""
+    import openvino as ov
+
+    graph = ir.load(onnx_path)
+    if not transform_first_axis(graph):
+        return ov.Core().read_model(onnx_path)
+    ir.external_data.load_to_model(graph)  # its files are not beside the changed graph
+    changed = stem.with_suffix(".turned.onnx")
+    try:
+        ir.save(graph, changed)
+        return ov.Core().read_model(changed)
+    finally:
+        changed.unlink()
 
 
 def _usual_shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:

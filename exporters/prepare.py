@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from edgekit.exporters.graph import tensor_specs
+from edgekit.exporters.graph import drop_identities, tensor_specs
 from edgekit.exporters.opset import OLDEST, opset_of, raise_opset
 from edgekit.exporters.passes.activations import fuse_activations
 from edgekit.exporters.passes.attention import simplify_attention
@@ -37,8 +37,8 @@ _FORM: tuple[ir.passes.PassBase, ...] = (
     common.InlinePass(),
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
     common.RemoveInitializersFromInputsPass(),
-    common.IdentityEliminationPass(),
     common.NameFixPass(),
+    Rewrite("drop-identities", drop_identities),
 )
 
 _DEAD_CODE = common.RemoveUnusedNodesPass()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import inspect
 import re
@@ -14,9 +13,12 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
-from edgekit.exporters.graph import MODULE, tensor_specs
+from edgekit.exporters.graph import tensor_specs
+from edgekit.exporters.naming import name_dims, name_outputs, note_modules
 from edgekit.exporters.recurrent_ops import TRANSLATIONS, whole_layers
 from edgekit.exporters.save import save_onnx
+from edgekit.exporters.simplify import simplify_converted
+from edgekit.exporters.traced import make_convertible
 from edgekit.exporters.unsupported import unsupported
 from onnx_ir.passes import common
 
@@ -64,8 +66,8 @@ def export_onnx(
         with quiet():
             _require_forward(model, examples)
             traced, graph = _exported(model, examples, dynamic, output_names, opset)
-        _name_dims(graph, dynamic)
-        _note_modules(graph, model)
+        name_dims(graph, dynamic)
+        note_modules(graph, model)
     finally:
         model.train(training)
     _save_checked(graph, path)
@@ -93,6 +95,7 @@ def _exported(
         try:
             with changed(model):
                 program = _trace(model, examples, dynamic, strict=strict)
+                make_convertible(program)
                 return program, _convert(program, list(examples), output_names, opset)
         except _NotThisWayError:
             continue
@@ -262,8 +265,8 @@ def _convert(
             dynamo=True,
             opset_version=opset,
             input_names=list(input_names),
-            output_names=list(output_names),
             custom_translation_table=dict(TRANSLATIONS),
+            optimize=False,
             verbose=False,
         )
     except Exception as error:  # the converter raises private types
@@ -277,45 +280,9 @@ def _convert(
         ) from error
     if converted is None:
         raise ExportError("torch.onnx.export returned nothing", fix="Upgrade torch")
+    simplify_converted(converted.model)
+    name_outputs(converted.model.graph, output_names)
     return converted.model
-
-
-def _name_dims(model: ir.Model, dynamic: Mapping[str, Mapping[int, str]]) -> None:
-    """Give the dynamic dimensions the user's names; the converter keeps symbols such as ``s31``."""
-    names: dict[str, str] = {}
-    for value in model.graph.inputs:
-        for axis, label in dynamic.get(str(value.name), {}).items():
-            symbol = value.shape[axis] if value.shape is not None else None
-            if isinstance(symbol, ir.SymbolicDim) and symbol.value is not None:
-                names[symbol.value] = label
-    values = [*model.graph.inputs, *(out for node in model.graph for out in node.outputs)]
-    for value in values:
-        if value.shape is not None:
-            named = (dim if isinstance(dim, int) else dim.value for dim in value.shape)
-            value.shape = ir.Shape(names.get(str(dim), dim) for dim in named)
-
-
-def _note_modules(graph: ir.Model, model: torch.nn.Module) -> None:
-    """Keep of the converter's notes, which hold code and paths, only each node's module.
-
-    Where the converter folded a normalization into a convolution, the node is the convolution's.
-    """
-    classes = {name: type(module).__name__ for name, module in model.named_modules()}
-    places = {node: _place(node, classes) for node in graph.graph}
-    common.ClearMetadataAndDocStringPass()(graph)
-    for node, place in places.items():
-        if place is not None:
-            node.metadata_props[MODULE] = f"{place or 'model'} ({classes[place]})"
-
-
-def _place(node: ir.Node, classes: Mapping[str, str]) -> str | None:
-    """The path of the module whose weight the node reads, or else that called it."""
-    for value in node.inputs:
-        owner, _, kind = str(value.name if value else "").rpartition(".")
-        if kind == "weight" and owner in classes:
-            return owner
-    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-    return next((scope for scope in reversed(scopes[:-1]) if scope in classes), None)
 
 
 def _missing_operator(error: BaseException | None) -> str | None:

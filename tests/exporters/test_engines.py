@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters import onnx_file as onnx_file_exporter
 from edgekit.exporters.passes.base import Rewrite
-from onnx import helper
+from onnx import TensorProto, helper
 
 from edgekit import exporters, runtimes
 from edgekit.errors import ExportError, RuntimeUnavailableError
@@ -52,6 +53,25 @@ def test_a_fusion_that_changes_a_result_is_undone_in_what_is_deployed(
 def test_int8_ir_stores_int8(built: Path) -> None:
     sizes = {name: (built / "openvino" / f"{name}.bin").stat().st_size for name in ("fp32", "int8")}
     assert sizes["int8"] < 0.6 * sizes["fp32"]
+
+
+def test_an_input_keeps_its_name_where_openvino_removes_what_reads_it(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Pad", ["x", "none"], ["a"]),
+        helper.make_node("Relu", ["a"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in "xy")
+    none = onnx.numpy_helper.from_array(np.zeros(4, np.int64), "none")
+    graph = helper.make_graph(nodes, "g", [x], [y], [none])
+    opset = helper.make_opsetid("", 20)
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[opset]), tmp_path / "p.onnx")
+    file = exporters.get("openvino").export(
+        tmp_path / "p.onnx", tmp_path / "p", ExportOptions(None, {})
+    )[0]
+    with runtimes.get("openvino").load(file) as session:
+        assert [spec.name for spec in session.inputs] == ["x"]
+        made = session.run({"x": np.ones((2, 3), np.float32)})
+    np.testing.assert_array_equal(made["y"], np.ones((2, 3)))
 
 
 def test_openvino_names_what_it_cannot_convert(tmp_path: Path) -> None:

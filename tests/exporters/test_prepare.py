@@ -76,6 +76,21 @@ def test_batch_norm_of_a_tensor_that_others_read_is_kept(tmp_path: Path) -> None
     np.testing.assert_allclose(_run(target), _run(source), rtol=1e-5)
 
 
+def test_identities_go_but_not_the_names_of_outputs(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Identity", ["x"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Identity", ["b"], ["c"]),
+        helper.make_node("Neg", ["c"], ["d"]),
+        helper.make_node("Identity", ["d"], ["y"]),
+    ]
+    source = _save(tmp_path, nodes, {})
+    target = prepare_onnx(source, tmp_path / "prepared.onnx")
+    assert [node.op_type for node in ir.load(target).graph] == ["Relu", "Neg"]
+    assert [value.name for value in ir.load(target).graph.outputs] == ["y"]
+    np.testing.assert_array_equal(_run(target), _run(source))
+
+
 def test_constant_nodes_become_initializers_and_shapes_are_known(tmp_path: Path) -> None:
     value = onnx.numpy_helper.from_array(np.ones(1, np.float32))
     nodes = [

@@ -6,13 +6,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from edgekit.exporters import ExportOptions
+from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 
-from edgekit import runtimes
+from edgekit import exporters, runtimes
 from edgekit.compress.modules import flat_tensors
 from edgekit.errors import EdgekitError, ExportError, UnsupportedOperatorError, WorkloadError
-from edgekit.zoo.check.small import example_inputs, small_model
+from edgekit.zoo.check.examples import example_inputs
+from edgekit.zoo.check.small import small_model
 
 BATCH = {"x": {0: "batch"}}
 
@@ -100,6 +103,34 @@ def test_tensors_of_one_frozen_shape_are_renamed(tmp_path: Path) -> None:
     _same(model, path, torch.randn(3, 3, 16, 16))
     dims = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
     assert dims[0].dim_param == "batch"
+
+
+class _Repeating(nn.Module):
+    """Returns one tensor twice, its input, and a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, 3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        made = x.relu()
+        return made, x, made, self.table, made.view_as(made)
+
+
+def test_each_output_has_its_name_also_where_several_are_one_tensor(tmp_path: Path) -> None:
+    model, x = _Repeating(), torch.randn(4, 3)
+    names = ["first", "given", "again", "table", "seen"]
+    path = _export(model, tmp_path, x, output_names=names)
+    prepared = prepare_onnx(path, tmp_path / "prepared.onnx")
+    for runtime in ("onnxruntime", "openvino"):
+        exporter = exporters.get(runtime)
+        file = exporter.export(prepared, tmp_path / runtime, ExportOptions(None, {}))[0]
+        with runtimes.get(runtime).load(file) as session:
+            assert [spec.name for spec in session.inputs] == ["x"]
+            made = session.run({"x": x.numpy()})
+        assert list(made) == names
+        for name, wanted in zip(names, model(x), strict=True):
+            np.testing.assert_array_equal(made[name], wanted.detach().numpy())
 
 
 def test_training_mode_is_restored(tmp_path: Path) -> None:

@@ -6,17 +6,18 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from edgekit import exporters, runtimes
 from edgekit.compress.modules import flat_tensors
 from edgekit.errors import EdgekitError
-from edgekit.exporters import ExportOptions
+from edgekit.exporters import ExportOptions, ShapeRange
 from edgekit.exporters.prepare import prepare_onnx
 from edgekit.exporters.torch_onnx import describe, export_onnx
 from edgekit.fidelity import worst_sqnr
@@ -24,35 +25,57 @@ from edgekit.quiet import quiet
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import BATCH, Feeds, Outputs
 from edgekit.verify import GATES
-from edgekit.zoo.check.small import example_inputs, small_model
+from edgekit.zoo.check.examples import example_inputs, family_of
+from edgekit.zoo.check.small import small_model
 
-__all__ = ["RUNTIMES", "Outcome", "check"]
+__all__ = ["ENGINE", "RUNTIMES", "Checks", "Outcome", "check"]
 
 RUNTIMES = ("onnxruntime", "openvino")
+#: What engines are built by; nothing here can run them.
+ENGINE = "tensorrt-rtx"
 
 
-@dataclass
-class Outcome:
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What is tried beside the export.
+
+    Attributes:
+        plain: ``torch.onnx.export`` alone, to compare with.
+        gpu: build a TensorRT-RTX engine for this GPU generation.
+    """
+
+    plain: bool = True
+    gpu: str | None = None
+
+
+class Outcome(BaseModel):
     """One architecture.
 
     Attributes:
         kind: its type in transformers.
+        family: text, vision, audio, time series or multimodal; by its inputs.
         built: whether a small model of it ran; the others count for nothing.
         exported: whether edgekit exported it.
         dynamic: whether with a dynamic batch.
-        plain: whether ``torch.onnx.export`` alone makes a file that ONNX Runtime runs right.
+        plain: whether ``torch.onnx.export`` alone makes a file that ONNX Runtime runs right; None
+            where it was not tried.
+        engine: whether TensorRT-RTX builds an engine; None where it was not tried.
         sqnr_db: of the worst output, by runtime.
         reasons: what went wrong, by stage.
         seconds: how long all of it took.
     """
 
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+
     kind: str
+    family: str = ""
     built: bool = False
     exported: bool = False
     dynamic: bool = False
-    plain: bool = False
-    sqnr_db: dict[str, float] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    plain: bool | None = None
+    engine: bool | None = None
+    sqnr_db: dict[str, float] = {}
+    reasons: dict[str, str] = {}
     seconds: float = 0.0
 
     @property
@@ -61,14 +84,9 @@ class Outcome:
         return all(self.sqnr_db.get(runtime, 0.0) >= GATES["fp32"] for runtime in RUNTIMES)
 
 
-def check(kind: str, *, plain: bool = True) -> Outcome:
-    """Build, export and verify one architecture; failures are told in the outcome.
-
-    Args:
-        kind: its type in transformers.
-        plain: try ``torch.onnx.export`` alone, too, to compare with.
-    """
-    outcome = Outcome(kind)
+def check(kind: str, checks: Checks = Checks()) -> Outcome:
+    """Build, export and verify one architecture; failures are told in the outcome."""
+    outcome = Outcome(kind=kind)
     start = time.monotonic()
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
@@ -78,13 +96,18 @@ def check(kind: str, *, plain: bool = True) -> Outcome:
     except Exception as error:  # noqa: BLE001, transformers raises anything
         outcome.reasons["build"] = describe(error)
         return outcome
-    outcome.built = True
+    outcome.built, outcome.family = True, family_of(inputs)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         folder = Path(scratch)
-        _export(outcome, model, inputs, wanted, folder)
-        if plain:
+        graph = _export(outcome, model, inputs, wanted, folder)
+        if graph is not None:
+            feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
+            _verify(outcome, graph, feeds, wanted, folder)
+            if checks.gpu is not None:
+                _build_engine(outcome, graph, feeds, folder, checks.gpu)
+        if checks.plain:
             _plain(outcome, model, inputs, wanted, folder / "plain.onnx")
-    outcome.seconds = time.monotonic() - start
+    outcome.seconds = round(time.monotonic() - start, 1)
     return outcome
 
 
@@ -100,8 +123,8 @@ def _export(
     inputs: Mapping[str, torch.Tensor],
     wanted: Outputs,
     folder: Path,
-) -> None:
-    """With a dynamic batch, or without where that fails."""
+) -> Path | None:
+    """The graph with a dynamic batch, or without where that fails; None where both do."""
     for dynamic in ({name: {0: BATCH} for name in inputs}, {}):
         try:
             exported = export_onnx(
@@ -110,20 +133,34 @@ def _export(
                 folder / "exported.onnx",
                 dynamic=dynamic,
                 output_names=list(wanted),
-                opset=exporters.opset_for(RUNTIMES),
+                opset=exporters.opset_for((*RUNTIMES, ENGINE)),
             )
             graph = prepare_onnx(exported, folder / "model.onnx")
         except EdgekitError as error:
             outcome.reasons["export" if not dynamic else "dynamic export"] = describe(error)
             continue
         outcome.exported, outcome.dynamic = True, bool(dynamic)
-        feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
-        for runtime in RUNTIMES:
-            try:
-                outcome.sqnr_db[runtime] = _ran(runtime, graph, feeds, wanted, folder)
-            except Exception as error:  # noqa: BLE001, engines raise anything
-                outcome.reasons[runtime] = describe(error)
-        return
+        return graph
+    return None
+
+
+def _verify(outcome: Outcome, graph: Path, feeds: Feeds, wanted: Outputs, folder: Path) -> None:
+    for runtime in RUNTIMES:
+        try:
+            outcome.sqnr_db[runtime] = _ran(runtime, graph, feeds, wanted, folder)
+        except Exception as error:  # noqa: BLE001, engines raise anything
+            outcome.reasons[runtime] = describe(error)
+
+
+def _build_engine(outcome: Outcome, graph: Path, feeds: Feeds, folder: Path, gpu: str) -> None:
+    """An engine for the shapes of the example."""
+    shapes = {name: ShapeRange(a.shape, a.shape, a.shape) for name, a in feeds.items()}
+    options = ExportOptions(gpu, shapes if outcome.dynamic else {})
+    try:
+        exporters.get(ENGINE).export(graph, folder / ENGINE, options)
+        outcome.engine = True
+    except EdgekitError as error:
+        outcome.engine, outcome.reasons[ENGINE] = False, describe(error)
 
 
 def _ran(runtime: str, graph: Path, feeds: Feeds, wanted: Outputs, folder: Path) -> float:
@@ -141,6 +178,7 @@ def _plain(
     path: Path,
 ) -> None:
     """``torch.onnx.export`` as its documentation says, on ONNX Runtime as it comes."""
+    outcome.plain = False
     try:
         with quiet():
             torch.onnx.export(model, (), path, kwargs=dict(inputs), dynamo=True)

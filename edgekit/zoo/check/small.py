@@ -15,13 +15,13 @@ from torch import nn
 from transformers import AutoModel, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-__all__ = ["example_inputs", "small_config", "small_model"]
+__all__ = ["small_config", "small_model"]
 
 #: Patterns of names of settings, and the small value; the first that matches counts.
 _SIZES: tuple[tuple[str, int], ...] = (
     (r"num_key_value_heads|num_kv_heads|n_head_kv|multi_query_group_num", 2),
     (r"(.*_)?(attention_heads|num_heads|n_heads?|heads|n_head)", 4),
-    (r"(.*_)?(head_dim|kv_channels|d_kv|attention_head_size)", 8),
+    (r"(.*_)?(head_dim|kv_channels|d_kv|attention_head_size|rotary_dim)", 8),
     (r"(.*_)?(num_hidden_layers|num_layers|n_layers?|encoder_layers|decoder_layers|depth)", 2),
     (r"(.*_)?(num_blocks|num_hidden_blocks|num_encoder_blocks)", 2),
     (r"(.*_)?(intermediate_size|ffn_dim|d_ff|n_inner|ffn_hidden_size|hidden_dim|mlp_dim)", 64),
@@ -45,8 +45,12 @@ _STAGES: tuple[tuple[str, tuple[int, ...]], ...] = (
     (r"(.*_)?num_(attention_)?heads", (2, 4, 4, 4, 4, 4)),
 )
 
-_BATCH, _TOKENS, _DECODED = 2, 8, 6
-_SAMPLES, _FRAMES = 4000, 128
+#: Settings without a default that models cannot do without.
+_NEEDED = {"prediction_length": 4, "num_time_features": 2, "vocab_size": 96}
+#: Standard deviation of weights that transformers does not draw at random.
+_SPREAD = 0.02
+#: Rotary frequencies of time, height and width, half a head in all.
+_SECTIONS = [2, 1, 1]
 
 
 def small_config(kind: str) -> PretrainedConfig:
@@ -70,20 +74,33 @@ def _small(cls: type[PretrainedConfig]) -> PretrainedConfig:
             found = _smaller(name, value)
             if found is not None:
                 changes[name] = found
-    if "use_cache" in names:
-        changes["use_cache"] = False
-    limit = changes.get("vocab_size")
-    if limit is not None:
-        for name in names:
-            token = getattr(default, name, None)
-            if name.endswith("_token_id") and isinstance(token, int) and token >= limit:
-                changes[name] = sum(map(ord, name)) % 20 + limit - 21
+    _fit(changes, default, names)
     return cls(**changes)
 
 
+def _fit(changes: dict[str, Any], default: PretrainedConfig, names: set[str]) -> None:
+    """Settings that follow from others."""
+    if "kv_lora_rank" in names and "num_key_value_heads" in changes:  # latent attention shares none
+        changes["num_key_value_heads"] = changes["num_attention_heads"]
+    if {"window_size", "depths", "image_size"} <= names:  # the last stage still has a window
+        changes["image_size"] = 64
+    limit = changes.get("vocab_size") or getattr(changes.get("text_config"), "vocab_size", None)
+    if limit is None:
+        return
+    for name in names:
+        token = getattr(default, name, None)
+        special = name.endswith(("_token_id", "_token_index"))
+        if special and isinstance(token, int) and token >= limit:
+            changes[name] = sum(map(ord, name)) % 20 + limit - 21
+
+
 def _smaller(name: str, value: Any) -> Any:
+    if name in _NEEDED and not value:
+        return _NEEDED[name]
     if isinstance(value, int):
         return next((small for p, small in _SIZES if re.fullmatch(p, name) and value > small), None)
+    if isinstance(value, dict) and "mrope_section" in value:
+        return {**value, "mrope_section": _SECTIONS}
     if isinstance(value, list | tuple) and value and all(isinstance(x, int) for x in value):
         for pattern, stages in _STAGES:
             if re.fullmatch(pattern, name):
@@ -92,81 +109,19 @@ def _smaller(name: str, value: Any) -> Any:
 
 
 def small_model(kind: str) -> nn.Module:
-    """The base model of that type with random weights, in eval mode."""
+    """The base model of that type with random weights, in eval mode; it returns no cache.
+
+    Weights that start alike, such as zeros, are random, too: a router of zeros prefers no expert,
+    and which one is taken is then up to each engine.
+    """
     torch.manual_seed(0)
-    config = small_config(kind)
-    model: nn.Module = AutoModel.from_config(config)
+    model: nn.Module = AutoModel.from_config(small_config(kind))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.is_floating_point() and weight.numel() > 1 and weight.min() == weight.max():
+                weight.add_(torch.randn_like(weight), alpha=_SPREAD)
+    configs: list[Any] = [getattr(part, "config", None) for part in model.modules()]
+    for config in configs:
+        if hasattr(config, "use_cache"):
+            config.use_cache = False
     return model.eval()
-
-
-def example_inputs(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What ``forward`` needs, by parameter, batch 2."""
-    config: Any = model.config
-    main = {str(model.main_input_name)}
-    parameters = inspect.signature(model.forward).parameters
-    if _multimodal(config):
-        main |= {"input_ids", "pixel_values"}
-    if getattr(config, "is_encoder_decoder", False):
-        main |= {"decoder_input_ids"}
-    wanted = [name for name, one in parameters.items() if name in main or _required(one)]
-    generator = torch.Generator().manual_seed(0)
-    made = {name: _input(name, config, generator) for name in wanted}
-    if "input_ids" in made and "attention_mask" in parameters:
-        made["attention_mask"] = torch.ones_like(made["input_ids"])
-    return {name: made[name] for name in parameters if name in made}
-
-
-def _required(parameter: inspect.Parameter) -> bool:
-    return (
-        parameter.default is inspect.Parameter.empty
-        and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    )
-
-
-def _multimodal(config: PretrainedConfig) -> bool:
-    return hasattr(config, "text_config") and hasattr(config, "vision_config")
-
-
-def _input(name: str, config: PretrainedConfig, generator: torch.Generator) -> torch.Tensor:
-    if name in {"input_ids", "decoder_input_ids"}:
-        length = _TOKENS if name == "input_ids" else _DECODED
-        return torch.randint(3, 70, (_BATCH, length), generator=generator)
-    shape = _shape(name, config)
-    return torch.randn(shape, generator=generator)
-
-
-def _shape(name: str, config: PretrainedConfig) -> tuple[int, ...]:
-    """Shape of a floating-point input."""
-    if name == "pixel_values":
-        size = _found(config, "image_size", 32)
-        height, width = size if isinstance(size, list | tuple) else (size, size)
-        return _BATCH, _found(config, "num_channels", 3), height, width
-    if name == "pixel_values_videos":
-        size = _found(config, "image_size", 32)
-        return (
-            _BATCH,
-            _found(config, "num_frames", 4),
-            _found(config, "num_channels", 3),
-            size,
-            size,
-        )
-    if name == "input_features":
-        frames = 2 * _found(config, "max_source_positions", _FRAMES // 2)
-        return _BATCH, _found(config, "num_mel_bins", 80), frames
-    if name == "past_values":
-        return _BATCH, _found(config, "context_length", 32), _found(config, "num_input_channels", 1)
-    if name == "input_values":
-        return _BATCH, _SAMPLES
-    raise NotImplementedError(f"no example for input {name!r}")
-
-
-def _found(config: PretrainedConfig, name: str, default: Any) -> Any:
-    """A setting of the configuration, or of its part for images or sound."""
-    for part in (
-        config,
-        *(getattr(config, one, None) for one in ("vision_config", "audio_config")),
-    ):
-        value = getattr(part, name, None)
-        if value is not None:
-            return value
-    return default

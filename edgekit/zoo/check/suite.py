@@ -1,20 +1,24 @@
-"""Check a suite in a worker process, so that a crash or a hang takes one architecture along."""
+"""Check a suite in worker processes, so that a crash or a hang takes one architecture along."""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
 from edgekit.errors import ModelReferenceError
 from edgekit.progress import Progress
-from edgekit.zoo.check.outcome import Outcome, check
+from edgekit.zoo.check.journal import Journal
+from edgekit.zoo.check.outcome import Checks, Outcome, check
 
 __all__ = ["SUITES", "chosen", "run_suite"]
 
 #: Seconds that one architecture may take.
-_LIMIT = 300.0
+_LIMIT = 600.0
 #: Seconds to wait for the end of a process that was asked to end.
 _PATIENCE = 5.0
 
@@ -50,38 +54,67 @@ def chosen(suite: str, only: Sequence[str]) -> list[str]:
     return found
 
 
-def run_suite(kinds: Sequence[str], *, plain: bool, progress: Progress) -> list[Outcome]:
-    """Check one architecture after the other.
+def run_suite(
+    kinds: Sequence[str],
+    checks: Checks,
+    *,
+    progress: Progress,
+    journal: Journal | None = None,
+    jobs: int = 1,
+) -> list[Outcome]:
+    """Check the architectures that the journal does not hold yet.
 
     Args:
         kinds: types in transformers.
-        plain: compare with ``torch.onnx.export`` alone.
+        checks: what is tried.
         progress: told what is checked.
+        journal: outcomes of a run before; new ones are added. None keeps nothing.
+        jobs: processes at once.
+
+    Returns:
+        An outcome for each of ``kinds``, in their order.
     """
-    worker = _Worker()
-    outcomes = []
-    try:
-        for number, kind in enumerate(kinds, 1):
-            progress.stage(f"{number} of {len(kinds)}: {kind}")
-            outcomes.append(worker.check(kind, plain=plain))
-    finally:
-        worker.stop()
-    return outcomes
+    outcomes = {} if journal is None else dict(journal.outcomes)
+    waiting = deque(kind for kind in kinds if kind not in outcomes)
+    total, lock = len(waiting), threading.Lock()
+
+    def work() -> None:
+        worker = _Worker(checks)
+        try:
+            while True:
+                with lock:
+                    if not waiting:
+                        return
+                    kind = waiting.popleft()
+                    progress.stage(f"{total - len(waiting)} of {total}: {kind}")
+                outcome = worker.check(kind)
+                with lock:
+                    outcomes[kind] = outcome
+                    if journal is not None:
+                        journal.add(outcome)
+        finally:
+            worker.stop()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(work) for _ in range(jobs)]:
+            done.result()
+    return [outcomes[kind] for kind in kinds]
 
 
 class _Worker:
     """A process that imports PyTorch once; started again where an architecture killed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
         self._context = multiprocessing.get_context("spawn")
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
-    def check(self, kind: str, *, plain: bool) -> Outcome:
+    def check(self, kind: str) -> Outcome:
         """The outcome; of one that kills the process or takes too long, that."""
         pipe = self._started()
         try:
-            pipe.send((kind, plain))
+            pipe.send((kind, self._checks))
             if pipe.poll(_LIMIT):
                 outcome: Outcome = pipe.recv()
                 return outcome
@@ -89,7 +122,7 @@ class _Worker:
         except (EOFError, OSError):
             reason = "the process died"
         self.stop()
-        return Outcome(kind, built=True, reasons={"process": reason})
+        return Outcome(kind=kind, built=True, reasons={"process": reason})
 
     def _started(self) -> Connection:
         if self._pipe is None:
@@ -113,10 +146,11 @@ class _Worker:
 def _serve(pipe: Connection) -> None:
     import warnings
 
+    import torch
     from transformers.utils import logging
 
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)  # the models are small, and there may be several processes
     logging.set_verbosity_error()
     while (asked := pipe.recv()) is not None:
-        kind, plain = asked
-        pipe.send(check(kind, plain=plain))
+        pipe.send(check(*asked))
