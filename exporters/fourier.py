@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 from edgekit.exporters.graph import add_constant, stored
+from onnx_ir.passes import common
+
+from edgekit.errors import ExportError
 
 __all__ = ["transform_first_axis"]
 
@@ -24,10 +27,15 @@ def transform_first_axis(model: ir.Model) -> int:
 
     Returns:
         How many transforms were along another axis.
+
+    Raises:
+        ExportError: the axis is computed, or the rank is unknown.
     """
     if model.opset_imports.get("", 0) < _SINCE:
         return 0
     found = [node for node in model.graph if node.op_type == "DFT" and not node.domain]
+    if found:
+        common.ShapeInferencePass()(model)
     return sum(_turn(model.graph, node) for node in found)
 
 
@@ -35,7 +43,11 @@ def _turn(graph: ir.Graph, node: ir.Node) -> bool:
     source, length, axis = (*node.inputs, None, None)[:3]
     given = stored(axis) if axis is not None else np.array(_DEFAULT)
     if source is None or source.shape is None or given is None:
-        return False
+        raise ExportError(
+            "OpenVINO needs to know the axis of a DFT and the rank of its input beforehand",
+            where=f"node {node.name!r}",
+            fix="Give the axis as a constant, and the model's inputs their ranks",
+        )
     rank = len(source.shape)
     chosen = int(given) % rank
     if chosen == _FIRST:

@@ -62,6 +62,8 @@ class OpenVinoExporter:
             if has_sparse_int8(model):
                 model.set_rt_info(str(SPARSE_RATE), ["edgekit", "sparse_rate"])
             ov.save_model(model, path, compress_to_fp16=half is not None)
+        except ExportError:
+            raise
         except Exception as error:  # the frontend raises bare RuntimeError and its own types
             raise ExportError(
                 f"OpenVINO cannot convert the graph: {' '.join(str(error).split())[:300]}",
@@ -84,7 +86,7 @@ def _read(onnx_path: Path, stem: Path) -> ov.Model:
         ir.save(graph, changed)
         return ov.Core().read_model(changed)
     finally:
-        changed.unlink()
+        changed.unlink(missing_ok=True)
 
 
 def _usual_shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:

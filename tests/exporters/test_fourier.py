@@ -13,6 +13,7 @@ from edgekit.exporters.fourier import transform_first_axis
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit import exporters, runtimes
+from edgekit.errors import ExportError
 
 SHAPE = (2, 8, 6, 4)
 
@@ -72,3 +73,15 @@ def test_what_openvino_reads_right_is_left_alone(tmp_path: Path) -> None:
     assert transform_first_axis(ir.load(_saved(tmp_path, 1))) == 0
     assert transform_first_axis(ir.load(_saved(tmp_path, None, opset=17))) == 0
     assert transform_first_axis(ir.load(_saved(tmp_path, 2))) == 1
+
+
+def test_an_axis_that_is_computed_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(_saved(tmp_path, 2))
+    model.graph.initializer[0].name = "stored"
+    model.graph.node.insert(0, helper.make_node("Abs", ["stored"], ["axis"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ExportError, match="needs to know the axis of a DFT"):
+        exporters.get("openvino").export(
+            tmp_path / "m.onnx", tmp_path / "ir", ExportOptions(None, {})
+        )
+    assert [one.name for one in tmp_path.iterdir()] == ["m.onnx"]
