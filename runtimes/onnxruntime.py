@@ -50,8 +50,7 @@ class OnnxRuntime:
         check_file(artifact, ".onnx", ".ort")
         provider = find_provider(options.device)
         check_cores(options.cores)
-        plain = artifact.suffix != ".ort"
-        weights = check_external_data(artifact) if plain else []
+        weights = check_external_data(artifact)
         settings = _settings(options)
         model: str | bytes = str(artifact)
         layers: tuple[Layer, ...] = ()
@@ -60,9 +59,10 @@ class OnnxRuntime:
             model, layers, outputs = with_all_outputs(artifact, options.given)
         cached = None
         cache = writeable(options.cache)
-        cacheable = plain and provider == CPU and options.optimize and not options.intermediates
-        if cache and artifact.is_file() and cacheable:
-            cached = OptimizedModel([artifact, *weights], cache)
+        # Weights beside the file would be looked for beside the cached one.
+        alone = artifact.suffix != ".ort" and not weights
+        if cache and alone and provider == CPU and options.optimize and not options.intermediates:
+            cached = OptimizedModel(artifact, cache)
             model = cached.prepare(settings)
         try:
             with on_cores(options.cores):

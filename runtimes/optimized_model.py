@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime as ort
@@ -15,13 +14,13 @@ class OptimizedModel(KeptFile):
     """The optimized graph.
 
     Args:
-        sources: the artifact, and the files beside it that hold its weights.
+        artifact: a file that holds its weights.
         cache: an existing folder that can be written.
     """
 
-    def __init__(self, sources: Sequence[Path], cache: Path) -> None:
-        super().__init__(sources, cache, "onnxruntime", ort.__version__, ".onnx")
-        self._source = sources[0]
+    def __init__(self, artifact: Path, cache: Path) -> None:
+        super().__init__([artifact], cache, "onnxruntime", ort.__version__, ".onnx")
+        self._source = artifact
 
     def prepare(self, settings: ort.SessionOptions) -> str:
         """The file to load with ``settings``, which are changed so that it is kept or reused."""
