@@ -6,6 +6,7 @@ python benchmarks/coverage.py coverage.jsonl benchmarks/coverage.md
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -25,7 +26,7 @@ def main(source: Path, target: Path) -> None:
     built = [one for one in outcomes if one.built]
     counted = [asdict(part) for part in totals(outcomes)]
     wrong = [
-        (one.kind, stage, reason.replace("|", "\\|"))
+        (one.kind, stage, shown(reason))
         for one in built
         for stage, reason in one.reasons.items()
         if stage not in FOREIGN
@@ -49,6 +50,11 @@ def main(source: Path, target: Path) -> None:
         _table(COLUMNS, [row(one) for one in built]),
     )
     target.write_text("\n".join(parts), "utf-8")
+
+
+def shown(reason: str) -> str:
+    """A reason without the folders of one machine, as the cell of a table."""
+    return re.sub(r"\S*/site-packages/", "", reason).replace("|", "\\|")
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
