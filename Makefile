@@ -15,8 +15,8 @@ PRUNERS := build/pruners
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
 
-test: $(READY)  ## Every test, slow ones included.
-	$(BIN)/python -m pytest
+test: $(READY)  ## Every test, slow ones included, a process a core.
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)  ## Formatting, lint, types.
 	$(BIN)/ruff format --check .

@@ -355,7 +355,7 @@ class Builder:
         return ExportOptions(
             target.gpu,
             shapes,
-            told,
+            told=told,
             workspace=self._engines.workspace,
             refit=self._engines.refit,
             program=self._source.program,

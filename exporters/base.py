@@ -7,7 +7,7 @@ group ``edgekit.exporters``, named as the runtime it writes for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -43,6 +43,7 @@ class ExportOptions:
 
     gpu: str | None
     shapes: Mapping[str, ShapeRange]
+    _: KW_ONLY
     told: Callable[[str], None] | None = None
     workspace: int | None = None
     refit: bool = False

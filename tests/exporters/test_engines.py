@@ -44,7 +44,7 @@ def test_a_fusion_that_changes_a_result_is_undone_in_what_is_deployed(
 
     monkeypatch.setattr(onnx_file_exporter, "_PASSES", (Rewrite("spoil", spoil),))
     told: list[str] = []
-    options = ExportOptions(None, {}, told.append)
+    options = ExportOptions(None, {}, told=told.append)
     (path,) = exporters.get("onnxruntime").export(onnx_file, tmp_path / "m", options)
     assert "Sigmoid" not in {node.op_type for node in ir.load(path).graph}
     assert [note.partition(":")[0] for note in told] == ["Graph pass spoil was undone"]

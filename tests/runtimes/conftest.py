@@ -39,7 +39,7 @@ def artifacts(built: Path, program: Path, tmp_path_factory: pytest.TempPathFacto
     """Exported where a runtime asks for it first; for most tests of ONNX readers, as it is."""
     made = {"onnxruntime": built / "model.onnx", "openvino": built / "model.onnx"}
     folder = tmp_path_factory.mktemp("artifacts")
-    options = ExportOptions(None, {}, program)
+    options = ExportOptions(None, {}, program=program)
 
     def artifact(name: str) -> Path:
         if name not in made:
