@@ -23,7 +23,7 @@ from edgekit.zoo.check.suite import chosen, run_suite
     [
         "helium",  # a root kept from zero by 1e-8
         "vit_mae",  # random masking
-        "llava",  # images between words
+        "clip",
         "patchtst",
     ],
 )
