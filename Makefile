@@ -31,7 +31,7 @@ bench: $(READY)  ## The promised speeds, measured; prints ratios.
 bench-quantization: $(READY) $(PEERS)/.ready  ## Other quantizers beside edgekit's; takes a quarter of an hour.
 	$(BIN)/python benchmarks/quantization.py --peers $(PEERS)/bin/python --json build/quantization.json
 
-bench-compression: $(READY) $(PRUNERS)/.ready  ## Other pruners beside edgekit's; takes half an hour.
+bench-compression: $(READY) $(PRUNERS)/.ready  ## Other pruners beside edgekit's; takes over an hour.
 	$(PRUNERS)/bin/python benchmarks/compression.py
 
 clean:
