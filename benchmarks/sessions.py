@@ -99,20 +99,23 @@ def timed(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / CALLS * 1e6
 
 
-def starts(runtime: str, path: Path, tiny: Path, cache: Path) -> None:
-    """Load with an empty and with a filled cache in turns."""
+def starts(runtime: str, path: Path, tiny: Path, caches: Path) -> None:
+    """Load without a cache, with an empty one, and with what that load kept, in turns."""
 
     def start(*more: str) -> float:
         command = [sys.executable, "-c", START, runtime, str(path), str(tiny), *more]
         return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
-    start(str(cache))
-    pairs = [(start(), start(str(cache))) for _ in range(STARTS)]
-    ratios = [without / having for without, having in pairs]
-    print(
-        f"{runtime}: {median(a for a, _ in pairs) * 1e3:.0f} ms without a cache, "
-        f"{median(ratios):.2f}x as fast with ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    turns = []
+    for turn in range(STARTS):
+        cache = str(caches / str(turn))
+        turns.append((start(), start(cache), start(cache)))
+    without, first, second = (median(turn[i] for turn in turns) * 1e3 for i in range(3))
+    print(f"{runtime}: {without:.0f} ms without a cache, {first:.0f} first, {second:.0f} second")
+    for name, place in (("the first", 1), ("one without", 0)):
+        ratios = [turn[place] / turn[2] for turn in turns]
+        low, _, high = quantiles(ratios, n=4)
+        print(f"  {median(ratios):.2f}x as fast as {name} (quartiles {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":
