@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -267,7 +269,7 @@ class Form:
         self._make = compiled.create_infer_request
         self._data = data
         self._trials: deque[_Way] = deque((_wait, _compute) * _TRIALS)
-        self._seconds: dict[_Way, float] = {}
+        self._seconds: dict[_Way, list[float]] = {_wait: [], _compute: []}
         self._way: _Way | None = None
 
     def take(self) -> ov.InferRequest:
@@ -292,11 +294,11 @@ class Form:
         try:
             way = self._trials.popleft()
         except IndexError:
-            self._way = way = min(self._seconds, key=lambda one: self._seconds[one])
+            # The median: beside other work the least time of waking threads is a rare luck.
+            self._way = way = min(self._seconds, key=lambda w: median(self._seconds[w] or [inf]))
         start = time.perf_counter()
         way(request)
-        took = time.perf_counter() - start
-        self._seconds[way] = min(took, self._seconds.get(way, took))
+        self._seconds[way].append(time.perf_counter() - start)
 
 
 def _wait(request: ov.InferRequest) -> None:
