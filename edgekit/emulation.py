@@ -6,6 +6,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from edgekit.exporters.save import save_onnx
+
 __all__ = ["emulated"]
 
 _BF16, _FLOAT = ir.DataType.BFLOAT16, ir.DataType.FLOAT
@@ -35,7 +37,7 @@ def emulated(onnx: Path) -> Path:
                 _round(graph, value)
     graph.sort()
     path = onnx.with_name(f"{onnx.stem}-emulated.onnx")
-    ir.save(model, path)
+    save_onnx(model, path)
     return path
 
 

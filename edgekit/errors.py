@@ -27,6 +27,7 @@ __all__ = [
     "UnsupportedGpuError",
     "UnsupportedOperatorError",
     "WorkloadError",
+    "did_you_mean",
     "nearest",
 ]
 
@@ -162,6 +163,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word closest to ``word``, or None when nothing is close."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What to add to the message of an unknown ``word``; empty when nothing is close."""
+    guess = nearest(word, known)
+    return f", did you mean {guess!r}" if guess else ""
 
 
 def _one_line(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from edgekit import runtimes, zoo
 from edgekit.bundle import Bundle
 from edgekit.calibration.sources import file_source, held_out, kept
-from edgekit.errors import EdgekitError, ModelReferenceError, WorkloadError, nearest
+from edgekit.errors import EdgekitError, ModelReferenceError, WorkloadError, did_you_mean
 from edgekit.exporters.prepare import load_onnx
 from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
@@ -80,8 +80,7 @@ def _from_factory(reference: str) -> Workload:
     factory = getattr(module, attribute, None)
     if not callable(factory):
         known = [name for name, value in vars(module).items() if callable(value)]
-        guess = nearest(attribute, known)
-        hint = f", did you mean {guess!r}" if guess else ""
+        hint = did_you_mean(attribute, known)
         raise ModelReferenceError(
             f"has no factory {attribute!r}{hint}",
             where=place,

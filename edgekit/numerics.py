@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgekit.errors import EdgekitError, nearest
+from edgekit.errors import EdgekitError, did_you_mean
 
 __all__ = ["TARGETS", "InstructionSet", "mismatch", "parse_target", "probe"]
 
@@ -85,8 +85,7 @@ def parse_target(name: str) -> InstructionSet:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    guess = nearest(name, _BY_NAME)
-    hint = f", did you mean {guess!r}" if guess else ""
+    hint = did_you_mean(name, _BY_NAME)
     raise EdgekitError(
         f"unknown target {name!r}{hint}", fix=f"Choose from {', '.join(_BY_NAME)} or native"
     )

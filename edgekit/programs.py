@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 from edgekit.errors import SpecError
 from edgekit.quiet import quiet
-from edgekit.spec import BATCH, TensorSpec
+from edgekit.spec import BATCH, TensorSpec, from_rows, to_rows
 
 __all__ = ["NamedProgram", "input_specs", "keyword_names", "load_program", "save_program"]
 
@@ -42,7 +42,7 @@ def save_program(
     outputs: Sequence[TensorSpec],
 ) -> None:
     """Write a ``.pt2`` file whose tensors and dimensions have names of the caller's."""
-    specs = [[[spec.name, spec.dtype, spec.shape] for spec in given] for given in (inputs, outputs)]
+    specs = [to_rows(inputs), to_rows(outputs)]
     with quiet():
         torch.export.save(program, path, extra_files={_SPECS: json.dumps(specs)})
 
@@ -58,10 +58,7 @@ def load_program(path: Path) -> NamedProgram:
         program = torch.export.load(path, extra_files=extra)
     if not extra[_SPECS]:
         return NamedProgram(program, input_specs(program), _output_specs(program))
-    inputs, outputs = (
-        tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in given)
-        for given in json.loads(extra[_SPECS])
-    )
+    inputs, outputs = map(from_rows, json.loads(extra[_SPECS]))
     return NamedProgram(program, inputs, outputs)
 
 

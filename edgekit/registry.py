@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from edgekit.errors import RuntimeUnavailableError, nearest
+from edgekit.errors import RuntimeUnavailableError, did_you_mean
 
 __all__ = ["find", "names"]
 
@@ -26,8 +26,7 @@ def find(group: str, runtime: str) -> Any:
     """
     for point in entry_points(group=group, name=runtime):
         return point.load()()
-    guess = nearest(runtime, names(group))
-    hint = f", did you mean {guess!r}" if guess else ""
+    hint = did_you_mean(runtime, names(group))
     raise RuntimeUnavailableError(
         f"unknown runtime {runtime!r}{hint}", fix=f"Choose from {', '.join(names(group))}"
     )

@@ -124,6 +124,16 @@ class TensorSpec:
         )
 
 
+def to_rows(specs: Sequence[TensorSpec]) -> list[list[Any]]:
+    """Name, dtype and shape of each, for JSON; :func:`from_rows` reads it."""
+    return [[spec.name, spec.dtype, list(spec.shape)] for spec in specs]
+
+
+def from_rows(rows: Iterable[tuple[str, str, Sequence[Dim]]]) -> tuple[TensorSpec, ...]:
+    """What :func:`to_rows` wrote."""
+    return tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in rows)
+
+
 def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds) -> dict[str, int]:
     """Check that ``feeds`` has exactly the tensors that ``specs`` asks for.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from edgekit.errors import SpecError, nearest
+from edgekit.errors import SpecError, did_you_mean
 from edgekit.spec import TensorSpec
 
 __all__ = ["STATE", "Start", "State", "from_text", "pairs", "resolved", "to_text"]
@@ -111,8 +111,7 @@ def _start(dim: int | list[str | int]) -> Start:
 
 def _named(specs: Mapping[str, TensorSpec], name: str, kind: str) -> TensorSpec:
     if name not in specs:
-        near = nearest(name, specs)
-        hint = f", did you mean {near!r}" if near else ""
+        hint = did_you_mean(name, specs)
         raise SpecError(
             f"{name!r} is not an {kind} of this model{hint}",
             where="state",

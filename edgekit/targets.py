@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgekit import exporters
 from edgekit.engine_file import GPU_TARGETS
-from edgekit.errors import ExportError, RuntimeUnavailableError, SpecError, nearest
+from edgekit.errors import ExportError, RuntimeUnavailableError, SpecError, did_you_mean
 from edgekit.exporters import ShapeRange
 from edgekit.exporters.opset import OLDEST
 from edgekit.exporters.tensorrt_engine import check_gpu
@@ -167,8 +167,7 @@ def _opsets(given: Iterable[str], runtimes: Sequence[str]) -> dict[str, int]:
     for text in given:
         runtime, _, number = text.rpartition("=")
         if runtime and runtime not in runtimes:
-            guess = nearest(runtime, runtimes)
-            hint = f", did you mean {guess!r}" if guess else ""
+            hint = did_you_mean(runtime, runtimes)
             raise ExportError(
                 f"nothing is built for {runtime!r}{hint}",
                 where=f"--opset {text}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgekit.dynamic_axes import differing
-from edgekit.errors import CalibrationError, EdgekitError, WorkloadError, nearest
+from edgekit.errors import CalibrationError, EdgekitError, WorkloadError, did_you_mean
 from edgekit.nested import leaves
 from edgekit.spec import BATCH, Feeds, Outputs
 from edgekit.tensors import as_array
@@ -156,8 +156,7 @@ class Workload:
     def _require_known(self, given: Iterable[str], what: str, known: Iterable[str]) -> None:
         for name in given:
             if name not in known:
-                near = nearest(name, known)
-                hint = f", did you mean {near!r}" if near else ""
+                hint = did_you_mean(name, known)
                 raise WorkloadError(
                     f"there is no {name!r}{hint}",
                     where=f"workload {self.name!r}, {what}",

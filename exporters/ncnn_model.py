@@ -16,7 +16,7 @@ from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.graph import tensor_specs
 
 from edgekit.errors import ExportError, UnsupportedOperatorError
-from edgekit.spec import TensorSpec
+from edgekit.spec import TensorSpec, to_rows
 
 __all__ = ["NcnnExporter"]
 
@@ -46,8 +46,7 @@ class NcnnExporter:
             _check_layers(made.read_text(), len(inputs), len(outputs), onnx_path.name)
             shutil.move(made, param)
             shutil.move(made.with_suffix(".bin"), weights)
-        named = [[[x.name, x.dtype, x.shape] for x in found] for found in (inputs, outputs)]
-        specs.write_text(json.dumps(named))
+        specs.write_text(json.dumps([to_rows(inputs), to_rows(outputs)]))
         return [param, weights, specs]
 
 

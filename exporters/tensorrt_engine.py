@@ -15,7 +15,7 @@ from edgekit.atomic import write_file
 from edgekit.cache import cache_folder, writeable
 from edgekit.engine_file import GPU_TARGETS
 from edgekit.engine_log import ErrorLog
-from edgekit.errors import ExportError, nearest
+from edgekit.errors import ExportError, did_you_mean
 from edgekit.gpu import find_gpu
 
 __all__ = ["TensorRtExporter", "TensorRtRtxExporter", "builder_flags", "check_gpu"]
@@ -36,8 +36,7 @@ def check_gpu(gpu: str, runtime: str = "tensorrt-rtx") -> str:
         raise ExportError(
             f"{runtime} does not build for {name}", fix=f"Use --runtime {other} for this GPU"
         )
-    guess = nearest(name, targets)
-    hint = f", did you mean {guess!r}" if guess else ""
+    hint = did_you_mean(name, targets)
     raise ExportError(f"unknown GPU target {gpu!r}{hint}", fix=f"Choose from {', '.join(targets)}")
 
 

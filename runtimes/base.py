@@ -6,6 +6,8 @@ entry-point group ``edgekit.runtimes``.
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -257,6 +259,17 @@ def wrong_results(engine: str, error: Exception) -> SpecError:
         where="out",
         fix="Give arrays of the shapes that the call returns without out",
     )
+
+
+def installed(package: str) -> RuntimeStatus:
+    """The status of a runtime that needs no more than a package, and an extra of its name."""
+    if importlib.util.find_spec(package) is None:
+        return RuntimeStatus(
+            usable=False,
+            reason=f"{package} is not installed",
+            install=f"pip install 'edgekit[{package}]'",
+        )
+    return RuntimeStatus(usable=True, version=importlib.metadata.version(package))
 
 
 def only_cpu(engine: str, options: SessionOptions) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, only_cpu
+from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, installed, only_cpu
 from edgekit.runtimes.files import check_file, refused
 
 from edgekit.errors import RuntimeUnavailableError
-from edgekit.spec import Feeds, Outputs, TensorSpec
+from edgekit.spec import Feeds, Outputs, TensorSpec, from_rows
 
 if TYPE_CHECKING:
     import ncnn
@@ -30,13 +28,7 @@ class Ncnn:
     name = "ncnn"
 
     def status(self) -> RuntimeStatus:
-        if importlib.util.find_spec("ncnn") is None:
-            return RuntimeStatus(
-                usable=False,
-                reason="ncnn is not installed",
-                install="pip install 'edgekit[ncnn]'",
-            )
-        return RuntimeStatus(usable=True, version=importlib.metadata.version("ncnn"))
+        return installed("ncnn")
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         import ncnn  # optional: only when this runtime is used
@@ -60,10 +52,7 @@ class Ncnn:
         if options.threads is not None:
             net.opt.num_threads = options.threads
         try:
-            inputs, outputs = (
-                tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in named)
-                for named in json.loads(specs.read_text())
-            )
+            inputs, outputs = map(from_rows, json.loads(specs.read_text()))
             _read(net, artifact, weights)
         except (ValueError, TypeError) as error:
             raise refused(f"ncnn {self.status().version}", artifact, error) from error

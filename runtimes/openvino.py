@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, wrong_out, wrong_results
+from edgekit.runtimes.base import (
+    RuntimeStatus,
+    Session,
+    SessionOptions,
+    installed,
+    wrong_out,
+    wrong_results,
+)
 from edgekit.runtimes.cores import check_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.openvino_forms import Form, Forms
@@ -37,13 +42,7 @@ class OpenVino:
     name = "openvino"
 
     def status(self) -> RuntimeStatus:
-        if importlib.util.find_spec("openvino") is None:
-            return RuntimeStatus(
-                usable=False,
-                reason="openvino is not installed",
-                install="pip install 'edgekit[openvino]'",
-            )
-        return RuntimeStatus(usable=True, version=importlib.metadata.version("openvino"))
+        return installed("openvino")
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         check_file(artifact, ".xml", ".onnx")

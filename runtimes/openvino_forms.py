@@ -24,7 +24,7 @@ from edgekit.runtimes.openvino_tensors import dtype_of
 
 from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
-from edgekit.spec import DTYPES, Array, TensorSpec
+from edgekit.spec import DTYPES, Array, TensorSpec, from_rows, to_rows
 from edgekit.state import STATE
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class _KeptForm(KeptFile):
         if header is None:
             return None
         for field in ("inputs", "outputs"):
-            header[field] = tuple(TensorSpec(n, d, tuple(s)) for n, d, s in header[field])
+            header[field] = from_rows(header[field])
         return Plan(**header)
 
     def blob(self) -> Array | None:
@@ -223,8 +223,8 @@ class _KeptForm(KeptFile):
         compiled.export_model(stream)
         blob = stream.getbuffer()
         header = {
-            "inputs": [(spec.name, spec.dtype, spec.shape) for spec in plan.inputs],
-            "outputs": [(spec.name, spec.dtype, spec.shape) for spec in plan.outputs],
+            "inputs": to_rows(plan.inputs),
+            "outputs": to_rows(plan.outputs),
             "shapes": plan.shapes,
             "config": plan.config,
             "states": plan.states,

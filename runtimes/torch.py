@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 from pathlib import Path
 
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, only_cpu
+from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, installed, only_cpu
 from edgekit.runtimes.files import check_file, refused
 
 __all__ = ["Torch"]
@@ -22,13 +20,7 @@ class Torch:
     name = "torch"
 
     def status(self) -> RuntimeStatus:
-        if importlib.util.find_spec("torch") is None:
-            return RuntimeStatus(
-                usable=False,
-                reason="torch is not installed",
-                install="pip install 'edgekit[torch]'",
-            )
-        return RuntimeStatus(usable=True, version=importlib.metadata.version("torch"))
+        return installed("torch")
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
         check_file(artifact, ".pt2")

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from edgekit.calibration import Estimator, Range
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
-from edgekit.compress.quantize.arithmetic import FP16_NORMAL
+from edgekit.compress.quantize.arithmetic import FP16_NORMAL, along
 from edgekit.exporters.graph import INFERENCE_PRECISION, add_constant, must, stored
 from edgekit.spec import Array
 
@@ -264,9 +264,7 @@ def _fit_steps(graph: ir.Graph, node: ir.Node) -> None:
     near = np.maximum(step.astype(np.float16), np.finfo(np.float16).smallest_subnormal)
     up = np.where(near < step, np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
     fitted = np.where(step < FP16_NORMAL, up, step)
-    axis = node.attributes.get_int("axis", 1)
-    shape = [-1 if index == axis else 1 for index in range(steps.ndim)] if step.ndim else []
-    ratio = (step / fitted).reshape(shape)
+    ratio = along(step / fitted, steps.ndim, node.attributes.get_int("axis", 1))
     fits: dict[int, Array] = {
         0: np.rint(steps * ratio).astype(np.int8),
         1: fitted.astype(np.float32),

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from edgekit.compress.base import GraphPass, ModulePass, Pass, pass_types
-from edgekit.errors import RecipeError, nearest
+from edgekit.errors import RecipeError, did_you_mean
 
 __all__ = ["Budget", "Recipe", "Search", "load_recipe", "recipe_names"]
 
@@ -155,8 +155,7 @@ def load_recipe(reference: str) -> Recipe:
             raise RecipeError("no such file", where=reference, fix="Check the path of the recipe")
         return _parse(path.read_text(), reference)
     if reference not in recipe_names():
-        guess = nearest(reference, recipe_names())
-        hint = f", did you mean {guess!r}" if guess else ""
+        hint = did_you_mean(reference, recipe_names())
         raise RecipeError(
             f"unknown recipe {reference!r}{hint}",
             fix=f"Choose from {', '.join(recipe_names())}, or give the path of a .yaml file",
@@ -188,8 +187,7 @@ def _build_pass(entry: Any, index: int) -> Any:
     kind = entry.get("type") if isinstance(entry, dict) else None
     known = pass_types()
     if kind not in known:
-        guess = nearest(str(kind), known)
-        hint = f", did you mean {guess!r}" if guess else ""
+        hint = did_you_mean(str(kind), known)
         raise RecipeError(
             f"unknown pass type {kind!r}{hint}", where=where, fix=f"Choose from {', '.join(known)}"
         )
@@ -210,8 +208,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> Reci
         return RecipeError(f"{place}: {first['msg']}", where=where, fix="Correct that value")
     owner = _owner(model, first["loc"][:-1])
     keys = [field.alias or name for name, field in owner.model_fields.items()]
-    guess = nearest(str(first["loc"][-1]), keys)
-    hint = f", did you mean {guess!r}" if guess else ""
+    hint = did_you_mean(str(first["loc"][-1]), keys)
     return RecipeError(
         f"unknown key {place!r}{hint}", where=where, fix=f"Known keys: {', '.join(keys)}"
     )

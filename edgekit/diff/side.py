@@ -14,11 +14,12 @@ from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.errors import ModelReferenceError
 from edgekit.exporters.graph import MODULE
+from edgekit.manifest import Artifact
 from edgekit.runtimes import Session, SessionOptions
 from edgekit.spec import Array, Feeds, TensorSpec, is_float
 from edgekit.verify import Reference
 
-__all__ = ["Side", "open_side", "shared_feeds"]
+__all__ = ["Side", "open_side", "shared_feeds", "side_of"]
 
 _RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
 
@@ -77,10 +78,15 @@ def open_side(name: str) -> Side:
             f"has no artifact {wanted!r}", where=folder, fix=f"Choose from {', '.join(ids)}"
         )
     artifact = bundle.manifest.artifact(wanted) if wanted else bundle.selected()
+    return side_of(bundle, artifact)
+
+
+def side_of(bundle: Bundle, artifact: Artifact) -> Side:
+    """One artifact of an opened bundle."""
     feeds = Reference.of(bundle, artifact).like_data().feeds if bundle.manifest.reference else ()
     modules = onnx_modules(bundle.path / "model.onnx")
     return Side(
-        f"{folder}:{artifact.id}",
+        f"{bundle.path}:{artifact.id}",
         artifact.runtime,
         bundle.file(artifact),
         modules,

@@ -50,7 +50,7 @@ def compare_layers(bundle: Bundle) -> list[LayerComparison]:
         if first in {None, second} or second.engine is not None or unusable(second.runtime):
             continue  # an engine for a GPU does not give what it computes inside
         assert first is not None
-        one, other = (diff.open_side(f"{bundle.path}:{x.id}") for x in (first, second))
+        one, other = diff.side_of(bundle, first), diff.side_of(bundle, second)
         difference = diff.compare(one, other, diff.shared_feeds(one, other))
         found.append(LayerComparison(first.id, second.id, difference))
     return found

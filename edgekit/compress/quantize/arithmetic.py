@@ -21,6 +21,7 @@ __all__ = [
     "LARGEST_E4M3",
     "AffineParameters",
     "activation_parameters",
+    "along",
     "asymmetric_uint8",
     "dequantize",
     "quantize",
@@ -169,7 +170,7 @@ def quantize_bias(bias: Array, scale: Array) -> Array:
 
 def quantize(values: Array, parameters: AffineParameters, axis: int = 0) -> Array:
     """What ``QuantizeLinear`` computes: round half to even, add the zero point, saturate."""
-    scale, zero = (_along(p, values.ndim, axis) for p in (parameters.scale, parameters.zero_point))
+    scale, zero = (along(p, values.ndim, axis) for p in (parameters.scale, parameters.zero_point))
     limits = np.iinfo(parameters.zero_point.dtype)
     with np.errstate(over="ignore"):  # a quotient beyond float32 saturates as any large one does
         steps = np.rint(values / scale) + zero.astype(np.float32)
@@ -180,12 +181,12 @@ def quantize(values: Array, parameters: AffineParameters, axis: int = 0) -> Arra
 def dequantize(quantized: Array, parameters: AffineParameters, axis: int = 0) -> Array:
     """What ``DequantizeLinear`` computes, in float32."""
     rank = quantized.ndim
-    scale, zero = (_along(p, rank, axis) for p in (parameters.scale, parameters.zero_point))
+    scale, zero = (along(p, rank, axis) for p in (parameters.scale, parameters.zero_point))
     steps = quantized.astype(np.int32) - zero.astype(np.int32)
     return steps.astype(np.float32) * scale
 
 
-def _along(values: Array, rank: int, axis: int) -> Array:
+def along(values: Array, rank: int, axis: int) -> Array:
     """Shape a per-channel vector to broadcast along ``axis`` of a tensor of that rank."""
     if values.ndim == 0:
         return values

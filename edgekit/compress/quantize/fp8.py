@@ -11,7 +11,12 @@ import onnx_ir as ir
 
 from edgekit.calibration import Estimator
 from edgekit.compress.base import GraphContext, GraphPass, PassReport
-from edgekit.compress.quantize.arithmetic import FP16_NORMAL, LARGEST_E4M3, weight_scale
+from edgekit.compress.quantize.arithmetic import (
+    FP16_NORMAL,
+    LARGEST_E4M3,
+    along,
+    weight_scale,
+)
 from edgekit.compress.quantize.placement import PlacementProfile, QuantizedNode, plan
 from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq, output_axis
 from edgekit.compress.quantize.quantized import refuse_quantized
@@ -74,5 +79,5 @@ def _weight(chosen: QuantizedNode) -> tuple[Array, Array]:
     axis = output_axis(chosen.node, weight.ndim)
     least = np.full(weight.shape[axis], FP16_NORMAL, np.float32)
     scale = weight_scale(weight, axis, levels=LARGEST_E4M3, smallest=least)
-    shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
-    return (weight / scale.reshape(shape)).astype(ml_dtypes.float8_e4m3fn), scale
+    steps = weight / along(scale, weight.ndim, axis)
+    return steps.astype(ml_dtypes.float8_e4m3fn), scale
