@@ -50,7 +50,8 @@ class OnnxRuntime:
         check_file(artifact, ".onnx", ".ort")
         provider = find_provider(options.device)
         check_cores(options.cores)
-        weights = check_external_data(artifact)
+        plain = artifact.suffix != ".ort"  # which is no protobuf, and holds its weights
+        weights = check_external_data(artifact) if plain else []
         settings = _settings(options)
         model: str | bytes = str(artifact)
         layers: tuple[Layer, ...] = ()
@@ -60,7 +61,7 @@ class OnnxRuntime:
         cached = None
         cache = writeable(options.cache)
         # Weights beside the file would be looked for beside the cached one.
-        alone = artifact.suffix != ".ort" and not weights
+        alone = plain and not weights
         if cache and alone and provider == CPU and options.optimize and not options.intermediates:
             cached = OptimizedModel(artifact, cache)
             model = cached.prepare(settings)
