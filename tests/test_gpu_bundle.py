@@ -16,7 +16,7 @@ from edgekit.manifest import Artifact
 from edgekit.pipeline import make_bundle
 from edgekit.report.page import render
 from edgekit.report.table import rows
-from edgekit.serve.engine import choose_artifact
+from edgekit.serve.loading import choose_artifact
 from edgekit.targets import parse_targets
 from edgekit.verify import unusable
 from edgekit.workload import Workload

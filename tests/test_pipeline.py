@@ -11,7 +11,6 @@ import pytest
 import torch
 from edgekit.exporters import prepare
 from edgekit.exporters.passes.base import Rewrite
-from edgekit.runtimes import SessionOptions
 from onnx import numpy_helper
 from torch import nn
 
@@ -21,7 +20,8 @@ from edgekit.compress.recipe import Recipe, load_recipe
 from edgekit.errors import ExportError, GateError, RuntimeUnavailableError, SpecError
 from edgekit.manifest import Artifact
 from edgekit.pipeline import Timing, make_bundle
-from edgekit.serve.engine import Engine
+from edgekit.serve.config import ModelConfig
+from edgekit.serve.loading import load
 from edgekit.targets import parse_targets
 from edgekit.verify import Reference, verify_bundle
 from edgekit.workload import Workload
@@ -228,7 +228,10 @@ def test_such_a_bundle_passes_verify_and_the_canary_of_the_server(pruned: Bundle
             if decision.runtime == engine
         ]
         served = Bundle(pruned.path, manifest.model_copy(update={"decisions": tuple(chosen)}))
-        Engine(served, runtime=engine, options=SessionOptions(threads=1)).close()
+        loaded = load(served, ModelConfig(runtime=engine, threads=1))
+        assert loaded.artifact.id == f"{engine}-pruned-int8"
+        for session in loaded.sessions:
+            session.close()
 
 
 def test_the_smaller_model_is_measured_beside_and_not_shipped(pruned: Bundle) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekit.bundle import Bundle
 from edgekit.errors import GateError
-from edgekit.serve.protocol import DATATYPES
+from edgekit.serve.datatypes import DATATYPES
 from edgekit.verify import Reference
 
 __all__ = ["request_once"]

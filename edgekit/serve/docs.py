@@ -8,8 +8,11 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from edgekit.serve.engine import Engine
-from edgekit.serve.protocol import DATATYPES, describe
+from edgekit.serve.datatypes import DATATYPES
+from edgekit.serve.errors import ServeError
+from edgekit.serve.model import Servable
+from edgekit.serve.protocol import describe
+from edgekit.serve.repository import Repository
 from edgekit.spec import TensorSpec
 
 __all__ = ["curl_command", "docs_page", "example_request"]
@@ -33,20 +36,28 @@ def example_request(inputs: tuple[TensorSpec, ...]) -> dict[str, Any]:
     }
 
 
-def curl_command(engine: Engine, name: str, url: str) -> str:
+def curl_command(model: Servable, url: str) -> str:
     """A command line to try: an inference where the example is short, else the metadata."""
-    if sum(map(_count, engine.inputs)) > _SHOWN:
-        return f"curl -s {url}/v2/models/{name}"
-    body = json.dumps(example_request(engine.inputs))
-    return f"curl -s {url}/v2/models/{name}/infer -d '{body}'"
+    if sum(map(_count, model.inputs)) > _SHOWN:
+        return f"curl -s {url}/v2/models/{model.name}"
+    body = json.dumps(example_request(model.inputs))
+    return f"curl -s {url}/v2/models/{model.name}/infer -d '{body}'"
 
 
-def docs_page(engine: Engine, name: str) -> str:
-    """The page as HTML."""
+def docs_page(repository: Repository) -> str:
+    """The page as HTML, of the first model.
+
+    Raises:
+        ServeError: no model is loaded.
+    """
+    engine = next(repository.servables(), None)
+    if engine is None:
+        raise ServeError("no model is loaded", status=503)
+    name = engine.name
     template = Template((files("edgekit.serve") / "docs.html").read_text(encoding="utf-8"))
     return template.substitute(
         name=html.escape(name),
-        artifact=html.escape(f"{engine.artifact.id} ({engine.artifact.format})"),
+        artifact=html.escape(f"{engine.platform}"),
         tensors=_tensors("input", engine.inputs) + _tensors("output", engine.outputs),
         request=html.escape(json.dumps(example_request(engine.inputs))),
         url=html.escape(f"/v2/models/{name}/infer"),

@@ -12,20 +12,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import orjson
 
-from edgekit.errors import EdgekitError
+from edgekit.serve import datatypes
+from edgekit.serve.classification import classified
+from edgekit.serve.datatypes import DATATYPES
+from edgekit.serve.errors import ServeError
 from edgekit.spec import Array, Outputs, TensorSpec, is_float
 
 __all__ = [
-    "DATATYPES",
     "HEADER_LENGTH",
     "InferRequest",
-    "ProtocolError",
     "RequestedOutput",
     "describe",
     "encode_response",
@@ -35,17 +35,6 @@ __all__ = [
 #: The header that splits a body into its JSON part and the binary tensors behind it.
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-#: Protocol datatype of each dtype.
-DATATYPES: Mapping[str, str] = MappingProxyType(
-    {
-        "bool": "BOOL",
-        "bfloat16": "BF16", "float16": "FP16", "float32": "FP32", "float64": "FP64",
-        "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
-        "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
-    }
-)  # fmt: skip
-_DTYPES = {datatype: np.dtype(name) for name, datatype in DATATYPES.items()}
-
 #: What JSON element types each kind of dtype takes.
 _NUMBERS: set[type] = {int, float}
 _ELEMENTS: dict[str, set[type]] = {
@@ -54,23 +43,23 @@ _ELEMENTS: dict[str, set[type]] = {
     "u": {int},
     "f": _NUMBERS,
     "V": _NUMBERS,  # numpy's kind of bfloat16
+    "O": {str},
 }
-
-
-class ProtocolError(EdgekitError):
-    """A request that breaks the protocol; ``status`` is the HTTP status to answer with."""
-
-    def __init__(self, what: str, *, status: int = 400) -> None:
-        self.status = status
-        super().__init__(what)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """An output the client wants, and whether as binary."""
+    """An output the client wants.
+
+    Attributes:
+        name: of the output.
+        binary: whether as binary.
+        classes: how many of the best classes instead of the tensor; 0 for the tensor.
+    """
 
     name: str
     binary: bool
+    classes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +71,16 @@ class InferRequest:
         inputs: tensors by name, of the dtype and shape that the client declared.
         outputs: the outputs the client asked for; empty for all.
         binary: whether outputs that were not asked for one by one are sent as binary.
+        priority: 1 goes first; 0 when the client named none.
+        timeout: seconds that the client waits; None when it named none.
     """
 
     id: str | None
     inputs: Mapping[str, Array]
     outputs: tuple[RequestedOutput, ...]
     binary: bool
+    priority: int = 0
+    timeout: float | None = None
 
 
 def parse_request(
@@ -102,7 +95,7 @@ def parse_request(
         inputs: the model's inputs (used for a raw body only; the caller checks the feeds).
 
     Raises:
-        ProtocolError: the body breaks the protocol, with a message that says where.
+        ServeError: the body breaks the protocol, with a message that says where.
     """
     length = _json_length(header_length, len(body))
     if header_length is not None and length == 0:
@@ -114,34 +107,55 @@ def parse_request(
     for index, item in enumerate(listed):
         name, tensor = _input(item, f"inputs[{index}]", tail)
         if name in tensors:
-            raise ProtocolError(f"input {name!r} is given twice")
+            raise ServeError(f"input {name!r} is given twice")
         tensors[name] = tensor
     tail.finish()
     parameters = _parameters(document, "request")
     binary = _flag(parameters, "binary_data_output", default=False)
-    return InferRequest(_id(document), tensors, _requested(document, binary=binary), binary)
+    return InferRequest(
+        _id(document),
+        tensors,
+        _requested(document, binary=binary),
+        binary,
+        _whole(parameters, "priority"),
+        _whole(parameters, "timeout") / 1e6 or None,
+    )
 
 
 def encode_response(
-    model: str, version: str, request: InferRequest, outputs: Outputs
+    model: str,
+    version: str,
+    request: InferRequest,
+    outputs: Outputs,
+    labels: Sequence[str] = (),
 ) -> tuple[bytes, int | None]:
     """The body of the response, and the length of its JSON part when tensors follow it.
 
+    Args:
+        model: its name.
+        version: its version.
+        request: that is answered.
+        outputs: all of the model's.
+        labels: of the classes.
+
     Raises:
-        ProtocolError: an unknown output was asked for, or a value does not fit into JSON.
+        ServeError: an unknown output was asked for, or a value does not fit into JSON.
     """
     wanted = request.outputs or tuple(RequestedOutput(name, request.binary) for name in outputs)
     described: list[dict[str, Any]] = []
-    tail: list[bytes] = []
+    tail: list[bytes | memoryview] = []
     for output in wanted:
-        if output.name not in outputs:
+        array = outputs.get(output.name)
+        if array is None:
             known = ", ".join(outputs)
-            raise ProtocolError(f"unknown output {output.name!r}, the model has {known}")
-        array = np.ascontiguousarray(outputs[output.name])
+            raise ServeError(f"unknown output {output.name!r}, the model has {known}")
+        if output.classes:
+            array = classified(output.name, array, output.classes, labels)
         entry = _described(output.name, array)
         if output.binary:
-            tail.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-            entry["parameters"] = {"binary_data_size": array.nbytes}
+            data = datatypes.to_bytes(array)
+            tail.append(data)
+            entry["parameters"] = {"binary_data_size": len(data)}
         else:
             entry["data"] = _json_data(output.name, array)
         described.append(entry)
@@ -174,14 +188,14 @@ class _Tail:
     def take(self, size: int, where: str) -> bytes:
         left = len(self._data) - self._taken
         if size > left:
-            raise ProtocolError(f"{where}: binary_data_size is {size}, the body has {left} left")
+            raise ServeError(f"{where}: binary_data_size is {size}, the body has {left} left")
         self._taken += size
         return self._data[self._taken - size : self._taken]
 
     def finish(self) -> None:
         left = len(self._data) - self._taken
         if left:
-            raise ProtocolError(
+            raise ServeError(
                 f"unexpected additional input data: {left} bytes behind the last tensor"
             )
 
@@ -190,9 +204,9 @@ def _json_length(header: str | None, total: int) -> int:
     if header is None:
         return total
     if not header.isascii() or not header.isdigit() or len(header) > 18:
-        raise ProtocolError(f"{HEADER_LENGTH} must be a whole number, it is {header[:40]!r}")
+        raise ServeError(f"{HEADER_LENGTH} must be a whole number, it is {header[:40]!r}")
     if int(header) > total:
-        raise ProtocolError(f"{HEADER_LENGTH} is {header}, the whole body has {total} bytes")
+        raise ServeError(f"{HEADER_LENGTH} is {header}, the whole body has {total} bytes")
     return int(header)
 
 
@@ -200,91 +214,83 @@ def _load(body: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise ProtocolError(f"the body is not valid JSON: {error}") from error
+        raise ServeError(f"the body is not valid JSON: {error}") from error
     if not isinstance(document, dict):
-        raise ProtocolError("the body must be a JSON object with 'inputs'")
+        raise ServeError("the body must be a JSON object with 'inputs'")
     return document
 
 
 def _input(item: Any, where: str, tail: _Tail) -> tuple[str, Array]:
     name = item.get("name") if isinstance(item, dict) else None
     if not isinstance(name, str) or not name:
-        raise ProtocolError(f"{where} must be an object with a 'name'")
+        raise ServeError(f"{where} must be an object with a 'name'")
     where = f"input {name!r}"
     dtype, shape = _dtype(item, where), _shape(item, where)
     size = _parameters(item, where).get("binary_data_size")
     if size is None:
         return name, _from_json(item, where, dtype, shape)
     if "data" in item:
-        raise ProtocolError(f"{where} has both 'data' and binary_data_size: give one of them")
-    expected = math.prod(shape) * dtype.itemsize
-    if type(size) is not int or size != expected:
-        raise ProtocolError(
+        raise ServeError(f"{where} has both 'data' and binary_data_size: give one of them")
+    expected = size if dtype.kind == "O" else math.prod(shape) * dtype.itemsize
+    if type(size) is not int or size < 0 or size != expected:
+        raise ServeError(
             f"{where}: binary_data_size is {size!r}, shape {shape} of {item['datatype']} "
             f"has {expected} bytes"
         )
-    return name, _from_bytes(tail.take(size, where), dtype, shape)
+    try:
+        return name, datatypes.from_bytes(tail.take(size, where), dtype, shape)
+    except ValueError as error:
+        raise ServeError(f"{where}: {error}") from error
 
 
 def _dtype(item: dict[str, Any], where: str) -> np.dtype[Any]:
-    datatype = item.get("datatype")
-    if not isinstance(datatype, str) or datatype not in _DTYPES:
-        raise ProtocolError(
-            f"{where}: datatype {datatype!r} is not supported, use one of {', '.join(_DTYPES)}"
-        )
-    return _DTYPES[datatype]
+    try:
+        return datatypes.dtype(item.get("datatype"))
+    except ValueError as error:
+        raise ServeError(f"{where}: {error}") from error
 
 
 def _shape(item: dict[str, Any], where: str) -> list[int]:
     shape = item.get("shape")
     good = isinstance(shape, list) and all(type(d) is int and 0 <= d < 2**63 for d in shape)
     if not good or not isinstance(shape, list):
-        raise ProtocolError(f"{where}: shape must be a list of sizes, it is {str(shape)[:80]}")
+        raise ServeError(f"{where}: shape must be a list of sizes, it is {str(shape)[:80]}")
     return shape
 
 
 def _from_json(item: dict[str, Any], where: str, dtype: np.dtype[Any], shape: list[int]) -> Array:
     if not isinstance(item.get("data"), list):
-        raise ProtocolError(
-            f"{where} has no 'data': give a list, nested or flat in row-major order"
-        )
+        raise ServeError(f"{where} has no 'data': give a list, nested or flat in row-major order")
     flat: list[Any] = item["data"]
     while flat and isinstance(flat[0], list):
         if not all(isinstance(row, list) for row in flat):
-            raise ProtocolError(f"{where}: data mixes numbers and lists")
+            raise ServeError(f"{where}: data mixes numbers and lists")
         flat = list(chain.from_iterable(flat))
     if len(flat) != math.prod(shape):
-        raise ProtocolError(
+        raise ServeError(
             f"{where}: data has {len(flat)} elements, shape {shape} needs {math.prod(shape)}"
         )
     wrong = set(map(type, flat)) - _ELEMENTS[dtype.kind]
     if wrong:
         kind = wrong.pop().__name__
-        raise ProtocolError(f"{where}: an element is of type {kind}, not {item['datatype']}")
+        raise ServeError(f"{where}: an element is of type {kind}, not {item['datatype']}")
     try:
+        if dtype.kind == "O":
+            flat = [item.encode() for item in flat]
         tensor: Array = np.array(flat, dtype=dtype).reshape(shape)
     except OverflowError as error:
-        raise ProtocolError(f"{where}: an element is out of range of {item['datatype']}") from error
+        raise ServeError(f"{where}: an element is out of range of {item['datatype']}") from error
     return tensor
-
-
-def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
-    """Little-endian, row-major. A BOOL is one byte, and any byte but 0 is true."""
-    if dtype.kind == "b":
-        stored: Array = np.frombuffer(data, np.uint8) != 0
-    else:
-        stored = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
-    return stored.reshape(shape)
 
 
 def _raw_input(body: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     if len(inputs) != 1:
-        raise ProtocolError(f"a raw body needs a model with one input, this has {len(inputs)}")
+        raise ServeError(f"a raw body needs a model with one input, this has {len(inputs)}")
     spec = inputs[0]
     sizes = [1 if axis == 0 and isinstance(d, str) else d for axis, d in enumerate(spec.shape)]
     dynamic = [axis for axis, size in enumerate(sizes) if isinstance(size, str)]
     if len(dynamic) > 1:
-        raise ProtocolError("a raw body needs a model with at most one dynamic dimension")
+        raise ServeError("a raw body needs a model with at most one dynamic dimension")
     dtype = np.dtype(spec.dtype)
     known = math.prod(size for size in sizes if isinstance(size, int)) * dtype.itemsize
     if dynamic:
@@ -292,8 +298,8 @@ def _raw_input(body: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     shape = [size for size in sizes if isinstance(size, int)]
     expected = math.prod(shape) * dtype.itemsize
     if expected != len(body):
-        raise ProtocolError(f"a raw body of {len(body)} bytes does not fill shape {shape}")
-    return {spec.name: _from_bytes(body, dtype, shape)}
+        raise ServeError(f"a raw body of {len(body)} bytes does not fill shape {shape}")
+    return {spec.name: datatypes.from_bytes(body, dtype, shape)}
 
 
 def _requested(document: dict[str, Any], *, binary: bool) -> tuple[RequestedOutput, ...]:
@@ -301,55 +307,65 @@ def _requested(document: dict[str, Any], *, binary: bool) -> tuple[RequestedOutp
     for index, item in enumerate(_list(document, "outputs", required=False)):
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(name, str):
-            raise ProtocolError(f"outputs[{index}] must be an object with a 'name'")
+            raise ServeError(f"outputs[{index}] must be an object with a 'name'")
         if any(name == output.name for output in found):
-            raise ProtocolError(f"output {name!r} is asked for twice")
+            raise ServeError(f"output {name!r} is asked for twice")
         parameters = _parameters(item, f"output {name!r}")
-        found.append(RequestedOutput(name, _flag(parameters, "binary_data", default=binary)))
+        as_binary = _flag(parameters, "binary_data", default=binary)
+        found.append(RequestedOutput(name, as_binary, _whole(parameters, "classification")))
     return tuple(found)
 
 
 def _list(document: dict[str, Any], key: str, *, required: bool) -> list[Any]:
     value = document.get(key, None if required else [])
     if not isinstance(value, list) or (required and not value):
-        raise ProtocolError(f"'{key}' must be a list{' with an entry' if required else ''}")
+        raise ServeError(f"'{key}' must be a list{' with an entry' if required else ''}")
     return value
 
 
 def _parameters(item: dict[str, Any], where: str) -> dict[str, Any]:
     value = item.get("parameters", {})
     if not isinstance(value, dict):
-        raise ProtocolError(f"{where}: parameters must be an object")
+        raise ServeError(f"{where}: parameters must be an object")
     for key, entry in value.items():
         if not isinstance(entry, str | bool | int | float):
-            raise ProtocolError(f"{where}: parameter {key!r} must be a string, number or boolean")
+            raise ServeError(f"{where}: parameter {key!r} must be a string, number or boolean")
     return value
 
 
 def _flag(parameters: dict[str, Any], key: str, *, default: bool) -> bool:
     value = parameters.get(key, default)
     if not isinstance(value, bool):
-        raise ProtocolError(f"parameter {key!r} must be true or false")
+        raise ServeError(f"parameter {key!r} must be true or false")
+    return value
+
+
+def _whole(parameters: dict[str, Any], key: str) -> int:
+    value = parameters.get(key, 0)
+    if type(value) is not int or value < 0:
+        raise ServeError(f"parameter {key!r} must be a whole number, it is {str(value)[:40]!r}")
     return value
 
 
 def _id(document: dict[str, Any]) -> str | None:
     value = document.get("id")
     if value is not None and not isinstance(value, str):
-        raise ProtocolError("'id' must be a string")
+        raise ServeError("'id' must be a string")
     return value
 
 
 def _described(name: str, array: Array) -> dict[str, Any]:
-    return {"name": name, "datatype": DATATYPES[array.dtype.name], "shape": list(array.shape)}
+    return {"name": name, "datatype": datatypes.datatype(array), "shape": list(array.shape)}
 
 
 def _json_data(name: str, array: Array) -> Any:
     if is_float(array.dtype) and not np.isfinite(array).all():
-        raise ProtocolError(
+        raise ServeError(
             f"output {name!r} has NaN or infinite values, which JSON cannot carry: "
             "ask for it with binary_data"
         )
-    flat = array.reshape(-1)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.dtype.kind == "O":
+        return [item.decode("utf-8", "backslashreplace") for item in flat]
     # orjson writes float16 with the digits of its float32 neighbour, and knows no 0-d arrays.
     return flat.astype(np.float32) if is_float(array.dtype) and array.itemsize == 2 else flat

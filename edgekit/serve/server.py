@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import gc
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
-from edgekit.bundle import Bundle
 from edgekit.errors import OutputError
-from edgekit.runtimes import SessionOptions
 from edgekit.serve.app import create_app
+from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import curl_command
-from edgekit.serve.engine import Engine
+from edgekit.serve.repository import Repository
 
 __all__ = ["serve"]
 
-#: Seconds that requests under way get to finish after SIGTERM or SIGINT.
-_GRACE = 30
+#: Seconds between two looks whether everything is answered.
+_DRAIN_STEP = 0.02
 
 
 def serve(
     path: Path,
     *,
-    runtime: str | None,
     host: str,
     port: int,
-    options: SessionOptions,
+    config: ServerConfig,
     name: str | None,
     announce: Callable[[str], None],
 ) -> None:
-    """Serve a bundle until SIGTERM or SIGINT.
+    """Serve a bundle, or a folder of bundles, until SIGTERM or SIGINT.
 
     Args:
-        path: the bundle.
-        runtime: whose artifact; None for the fastest that this machine can run.
+        path: the bundle or the folder.
         host: address to bind.
         port: port to bind, 0 for a free one.
-        options: how to load it.
-        name: name of the model in the URLs; None for the one in the bundle.
+        config: of the server and its models.
+        name: name of the one bundle in the URLs; None for the one in the bundle.
         announce: called with a line for the operator once requests are answered.
 
     Raises:
@@ -48,19 +48,83 @@ def serve(
         BundleError: the bundle is damaged.
         GateError: the artifact does not compute here what it should.
     """
-    with _bound(host, port) as listener:
-        bundle = Bundle.open(path)
-        engine = Engine(bundle, runtime=runtime, options=options)
-        model = name or bundle.manifest.name
-        app = create_app(engine, model)
-        config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=_GRACE, server_header=False
-        )
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{listener.getsockname()[1]}"
-        announce(f"Serving {model} ({engine.artifact.id}) at {url}, see {url}/docs")
-        announce(f"Try: {curl_command(engine, model, url)}")
-        uvicorn.Server(config).run(sockets=[listener])
+    with _bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(path, listener, host, config, name, announce))
+
+
+async def _serve(
+    path: Path,
+    listener: socket.socket,
+    host: str,
+    config: ServerConfig,
+    name: str | None,
+    announce: Callable[[str], None],
+) -> None:
+    repository = Repository(path, config, name)
+    await repository.start()
+    app = create_app(repository, config)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    for line in _greeting(repository, url):
+        announce(line)
+    # What is loaded by now stays: the collector need not look at it at every turn.
+    gc.collect()
+    gc.freeze()
+    settings = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=int(config.drain_s) + 1,
+    )
+    await _Server(settings, repository).serve(sockets=[listener])
+
+
+def _greeting(repository: Repository, url: str) -> list[str]:
+    models = list(repository.servables())
+    listed = ", ".join(f"{model.name} ({model.platform})" for model in models) or "no model yet"
+    lines = [f"Serving {listed} at {url}, see {url}/docs"]
+    if models:
+        lines.append(f"Try: {curl_command(models[0], url)}")
+    return lines
+
+
+class _Server(uvicorn.Server):
+    """Answers 503 from the signal on until everything that was taken is answered, then ends."""
+
+    def __init__(self, config: uvicorn.Config, repository: Repository) -> None:
+        super().__init__(config)
+        self._repository = repository
+        self._loop = asyncio.get_running_loop()
+        self._signalled = False
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A first signal drains, a second one ends at once."""
+        if self._signalled:
+            super().handle_exit(sig, frame)
+            return
+        self._signalled = True
+        self._loop.call_soon_threadsafe(self._start_drain, sig, frame)
+
+    def _start_drain(self, sig: int, frame: FrameType | None) -> None:
+        self._draining = self._loop.create_task(self._drain(sig, frame))
+
+    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        self._repository.refuse()
+        end = self._loop.time() + self._repository.config.drain_s
+        while self._repository.pending and self._loop.time() < end:
+            await asyncio.sleep(_DRAIN_STEP)
+        super().handle_exit(sig, frame)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # it does not exist for Windows
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -72,7 +136,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(128)
+        listener.listen(1024)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         raise OutputError(

@@ -12,7 +12,7 @@ from edgekit.runtimes import Session, SessionOptions
 from edgekit import exporters, runtimes
 from edgekit.engine_file import GPU_TARGETS
 from edgekit.errors import RuntimeUnavailableError, SpecError
-from edgekit.serve.engine import choose_artifact
+from edgekit.serve.loading import choose_artifact
 from tests.conftest import SHAPE, batches
 from tests.engines import engine_for, small_bundle
 

@@ -1,24 +1,35 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from edgekit.runtimes import SessionOptions
 from starlette.testclient import TestClient
 
-from edgekit.bundle import Bundle
 from edgekit.serve.app import create_app
-from edgekit.serve.engine import Engine
+from edgekit.serve.config import ModelConfig, ServerConfig
+from edgekit.serve.repository import Repository
+
+#: What the tests serve with unless they say otherwise.
+ONE = ModelConfig(runtime="onnxruntime", threads=1)
+
+Serving = Callable[..., AbstractContextManager[tuple[TestClient, Repository]]]
 
 
-@pytest.fixture(scope="module")
-def engine(built: Path) -> Engine:
-    return Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
+@contextmanager
+def serving(
+    path: Path, model: ModelConfig = ONE, name: str | None = None, **server: Any
+) -> Iterator[tuple[TestClient, Repository]]:
+    """A client of the application in this process, and the repository behind it."""
+    config = ServerConfig(defaults=model, **server)
+    repository = Repository(path, config, name)
+    with TestClient(create_app(repository, config), raise_server_exceptions=False) as client:
+        yield client, repository
 
 
 @pytest.fixture(scope="module")
 def client(built: Path) -> Iterator[TestClient]:
-    own = Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
-    with TestClient(create_app(own, "residual"), raise_server_exceptions=False) as client:
+    with serving(built, name="residual") as (client, _):
         yield client

@@ -1,22 +1,21 @@
 from __future__ import annotations
 
-import asyncio
-import threading
+import gzip
+import json
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from edgekit.runtimes import SessionOptions
 from starlette.testclient import TestClient
 
+from edgekit import runtimes
 from edgekit.bundle import Bundle
-from edgekit.errors import GateError, RuntimeUnavailableError
-from edgekit.serve import app as app_module
-from edgekit.serve.engine import Engine, choose_artifact
-from edgekit.serve.protocol import ProtocolError
 from edgekit.verify import Reference
 from tests.conftest import SHAPE
+from tests.serve.conftest import serving
 
 MODEL = "/v2/models/residual"
 
@@ -36,7 +35,7 @@ def test_server_metadata(client: TestClient) -> None:
     answer = client.get("/v2").json()
     assert answer["name"] == "edgekit"
     assert answer["version"]
-    assert answer["extensions"] == ["binary_tensor_data"]
+    assert {"binary_tensor_data", "model_repository"} <= set(answer["extensions"])
 
 
 @pytest.mark.parametrize(
@@ -58,15 +57,16 @@ def test_model_metadata(client: TestClient, path: str) -> None:
 
 @pytest.mark.parametrize("path", [f"{MODEL}/infer", f"{MODEL}/versions/1/infer"])
 def test_an_inference_gives_the_artifact_s_own_output(
-    client: TestClient, engine: Engine, bundle: Bundle, path: str
+    client: TestClient, bundle: Bundle, path: str
 ) -> None:
     answer = client.post(path, json=_request(bundle, id="42")).json()
     assert answer["id"] == "42"
     assert answer["model_name"] == "residual"
     feeds = Reference.load(bundle.path / "reference.npz").feeds[0]
-    np.testing.assert_allclose(
-        answer["outputs"][0]["data"], engine._session.run(feeds)["logits"].ravel(), rtol=1e-6
-    )
+    artifact = bundle.selected("onnxruntime")
+    with runtimes.get("onnxruntime").load(bundle.file(artifact)) as session:
+        right = session.run(feeds)["logits"]
+    np.testing.assert_allclose(answer["outputs"][0]["data"], right.ravel(), rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_outputs_asked_for_are_returned(client: TestClient, bundle: Bundle) -> None:
@@ -116,100 +116,70 @@ def test_feeds_that_do_not_fit_are_400(
     assert message in answer.json()["error"]
 
 
-def test_a_body_over_the_limit_is_413_declared_or_streamed(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_body_over_the_limit_is_413_declared_streamed_or_compressed(built: Path) -> None:
+    with serving(built, name="residual", max_body_mb=0.001) as (client, _):
+        assert client.post(f"{MODEL}/infer", content=b"x" * 1100).status_code == 413
+        streamed = client.post(f"{MODEL}/infer", content=(b"x" * 100 for _ in range(11)))
+        assert streamed.status_code == 413
+        bomb = client.post(
+            f"{MODEL}/infer",
+            content=gzip.compress(b"x" * 100_000),
+            headers={"Content-Encoding": "gzip"},
+        )
+        assert bomb.status_code == 413
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_requests_and_answers_may_be_compressed(
+    client: TestClient, bundle: Bundle, coding: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    monkeypatch.setattr(app_module, "BODY_LIMIT", 1000)
-    assert client.post(f"{MODEL}/infer", content=b"x" * 1001).status_code == 413
-    streamed = client.post(f"{MODEL}/infer", content=(b"x" * 100 for _ in range(11)))
-    assert streamed.status_code == 413
+    body = json.dumps(_request(bundle)).encode()
+    plain = client.post(f"{MODEL}/infer", content=body, headers={"Accept-Encoding": "identity"})
+    answer = client.post(
+        f"{MODEL}/infer",
+        content=pack(body),
+        headers={"Content-Encoding": coding, "Accept-Encoding": coding},
+    )
+    assert answer.headers["Content-Encoding"] == coding
+    assert answer.json() == plain.json()
 
 
-def test_an_unknown_content_encoding_is_415(client: TestClient) -> None:
-    answer = client.post(f"{MODEL}/infer", content=b"x", headers={"Content-Encoding": "gzip"})
-    assert answer.status_code == 415
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [("zstd", b"x", 415), ("gzip", b"x", 400), ("gzip", gzip.compress(b"{}")[:-1], 400)],
+)
+def test_a_wrong_content_encoding_is_refused(
+    client: TestClient, coding: str, body: bytes, status: int
+) -> None:
+    answer = client.post(f"{MODEL}/infer", content=body, headers={"Content-Encoding": coding})
+    assert answer.status_code == status
+    assert "error" in answer.json()
 
 
 def test_the_page_needs_no_network_and_escapes_the_name(built: Path) -> None:
-    engine = Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
-    with TestClient(app_module.create_app(engine, "<script>alert(1)</script>")) as client:
+    with serving(built, name="<script>alert(1)</script>") as (client, _):
         page = client.get("/docs").text
         assert "<script>alert(1)" not in page
         assert "http://" not in page
         assert "https://" not in page
-        assert client.get("/openapi.json").status_code == 200
+        assert "/v2/models/{model}/infer" in client.get("/openapi.json").json()["paths"]
 
 
 def test_a_failing_engine_is_not_ready_until_a_canary_passes(
     built: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1))
-    with TestClient(
-        app_module.create_app(engine, "residual"), raise_server_exceptions=False
-    ) as client:
-        good = engine._session.run
+    with serving(built, name="residual") as (client, repository):
+        session = repository.find("residual")._workers[0].session
+        good = session.run
 
-        def broken(_: object) -> None:
+        def broken(*_: object) -> None:
             raise RuntimeError("device lost")
 
-        monkeypatch.setattr(engine._session, "run", broken)
+        monkeypatch.setattr(session, "run", broken)
         answer = client.post(f"{MODEL}/infer", json=_request(bundle))
         assert answer.status_code == 500
         assert "device lost" not in answer.text
         assert client.get("/v2/health/ready").status_code == 503
         assert client.get("/v2/health/live").status_code == 200
-        monkeypatch.setattr(engine._session, "run", good)
+        monkeypatch.setattr(session, "run", good)
         assert client.get("/v2/health/ready").status_code == 200
-
-
-def test_a_full_queue_turns_requests_away(built: Path) -> None:
-    engine = Engine(
-        Bundle.open(built), runtime="onnxruntime", options=SessionOptions(threads=1), queue=2
-    )
-    feeds = {"image": np.zeros((1, *SHAPE), np.float32)}
-    release = threading.Event()
-    good = engine._session.run
-
-    def slow(given: Any) -> Any:
-        release.wait(10)
-        return good(given)
-
-    engine._session.run = slow
-
-    async def three() -> list[object]:
-        waiting = [asyncio.create_task(engine.infer(feeds)) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        with pytest.raises(ProtocolError, match="2 requests are waiting") as caught:
-            await engine.infer(feeds)
-        assert caught.value.status == 503
-        release.set()
-        return await asyncio.gather(*waiting)
-
-    assert len(asyncio.run(three())) == 2
-    engine.close()
-
-
-def test_an_artifact_that_computes_something_else_here_is_not_served(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored = Reference.load(bundle.path / "reference.npz")
-    wrong = Reference(
-        stored.feeds, [{"logits": -o["logits"]} for o in stored.outputs], stored.kinds
-    )
-    monkeypatch.setattr(Reference, "load", lambda _: wrong)
-    with pytest.raises(GateError, match="does not compute on this machine"):
-        Engine(bundle, runtime="onnxruntime", options=SessionOptions(threads=1))
-
-
-def test_the_fastest_runtime_that_works_here_is_chosen(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = (decision.runtime for decision in bundle.manifest.decisions)
-    assert choose_artifact(bundle, None).runtime == first
-    monkeypatch.setattr(
-        "edgekit.serve.engine.unusable", lambda name, _: "broken" if name == first else ""
-    )
-    assert choose_artifact(bundle, None).runtime == second
-    monkeypatch.setattr("edgekit.serve.engine.unusable", lambda *_: "broken")
-    with pytest.raises(RuntimeUnavailableError, match="broken"):
-        choose_artifact(bundle, None)

@@ -1,0 +1,152 @@
+"""What an operator may set: of the server, and of each model in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgekit.errors import EdgekitError
+from edgekit.runtimes import SessionOptions
+
+__all__ = ["ConfigError", "ModelConfig", "ServerConfig", "checked", "read_config"]
+
+
+class ConfigError(EdgekitError):
+    """A configuration that cannot be used."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Positive = Annotated[int, Field(ge=1)]
+_Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class ModelConfig(_Config):
+    """How one model is loaded, batched and chosen among its versions.
+
+    Attributes:
+        runtime: whose artifact; None for the fastest that this machine can run.
+        device: see :class:`~edgekit.runtimes.SessionOptions`, as ``threads``.
+        cores: shared out evenly among the instances.
+        instances: sessions that run side by side, each with its own thread.
+        max_batch: most samples that are run together; 1 does not batch.
+        preferred_batch_sizes: sizes to stop at, where the queue reaches one.
+        max_queue_delay_ms: how long a request may wait for others to be run with. With 0 those that
+            are waiting anyway are run together.
+        target_p99_ms: let the server choose the largest batch and the longest queue that keep the
+            99th percentile of the latency below this.
+        queue: requests that may wait; one more is answered 429.
+        timeout_ms: deadline of requests that name none.
+        priority_levels: priorities a request may have, 1 is served first; requests without one
+            have the middle one.
+        pad: for inputs whose dynamic sizes (but the batch) may differ in a batch, the value that
+            fills the shorter ones. The model must ignore what is filled in, by a mask say.
+        versions: ``latest`` (the newest), ``all``, or those named.
+        weights: share of the requests that each version gets, where the request names none.
+        shadow: a version that computes every request, too, for comparison; nobody gets its answer.
+        memory_mb: expected size, for the memory budget; measured when not given.
+        hang_ms: an inference that takes longer has hung.
+        warmup: inferences of stored samples before a version takes requests.
+        cache: answers kept, by their inputs; 0 keeps none.
+    """
+
+    runtime: str | None = None
+    device: str | None = None
+    threads: _Positive | None = None
+    cores: tuple[int, ...] | None = None
+    instances: _Positive = 1
+    max_batch: _Positive = 32
+    preferred_batch_sizes: tuple[_Positive, ...] = ()
+    max_queue_delay_ms: _Milliseconds = 0
+    target_p99_ms: Annotated[float, Field(gt=0)] | None = None
+    queue: Annotated[int, Field(ge=0)] = 256
+    timeout_ms: Annotated[float, Field(gt=0)] | None = None
+    priority_levels: _Positive = 3
+    pad: dict[str, float] = {}
+    versions: Literal["latest", "all"] | tuple[str, ...] = "latest"
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    shadow: str | None = None
+    memory_mb: _Positive | None = None
+    hang_ms: Annotated[float, Field(gt=0)] = 60_000
+    warmup: Annotated[int, Field(ge=0)] = 3
+    cache: Annotated[int, Field(ge=0)] = 0
+
+    def session_options(self, instance: int, cache: Path) -> SessionOptions:
+        """The options of the instance of that number."""
+        cores = self.cores
+        if cores is not None:
+            share = max(1, len(cores) // self.instances)
+            start = instance * share % len(cores)
+            cores = cores[start : start + share]
+        return SessionOptions(threads=self.threads, device=self.device, cores=cores, cache=cache)
+
+
+class ServerConfig(_Config):
+    """The server as a whole.
+
+    Attributes:
+        models: the configuration of each model that differs from ``defaults``, by name.
+        defaults: that of every other one.
+        max_body_mb: largest body of a request, also of one that was compressed.
+        memory_mb: budget of all models together; the least recently used are unloaded to keep it.
+        poll_s: how often the repository's folder is looked at; 0 never: load by the API.
+        explicit: load only what the API or ``load`` names.
+        load: with ``explicit``, models to load at the start.
+        isolate: run every engine in a process of its own.
+        drain_s: time that requests under way get after SIGTERM.
+        retry_after_s: told to clients that are turned away while nothing is known about the wait.
+    """
+
+    models: dict[str, ModelConfig] = {}
+    defaults: ModelConfig = ModelConfig()
+    max_body_mb: Annotated[float, Field(gt=0)] = 64
+    memory_mb: _Positive | None = None
+    poll_s: Annotated[float, Field(ge=0)] = 1.0
+    explicit: bool = False
+    load: tuple[str, ...] = ()
+    isolate: bool = False
+    drain_s: Annotated[float, Field(ge=0)] = 30
+    retry_after_s: Annotated[float, Field(ge=0)] = 1
+
+    def of(self, model: str) -> ModelConfig:
+        """The configuration of that model."""
+        return self.models.get(model, self.defaults)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, for :class:`ServerConfig`.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a mapping.
+    """
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("cannot be read", where=str(path), fix="Check --config") from error
+    except yaml.YAMLError as error:
+        what = f"is not YAML: {' '.join(str(error).split())}"
+        raise ConfigError(what, where=str(path), fix="Mend the file") from error
+    if not isinstance(read, dict):
+        raise ConfigError("must be a mapping", where=str(path), fix="See edgekit serve --help")
+    return read
+
+
+def checked(settings: dict[str, Any], where: str) -> ServerConfig:
+    """The configuration that ``settings`` describe.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that it cannot have.
+    """
+    try:
+        return ServerConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "top level"
+        raise ConfigError(
+            f"{place}: {first['msg']}", where=where, fix="Mend this setting"
+        ) from error

@@ -1,0 +1,190 @@
+"""``POST /v2/models/NAME[/versions/VERSION]/infer``: the way of every request, kept short.
+
+A plain ASGI application: routing, dependency injection and request objects of a framework cost more
+than a small model computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.exceptions import HTTPException
+
+from edgekit.serve.errors import ServeError
+from edgekit.serve.http_body import ClientGoneError, Receive, compressed, read_body
+from edgekit.serve.http_errors import answer_error
+from edgekit.serve.model import Inference
+from edgekit.serve.protocol import HEADER_LENGTH, InferRequest, encode_response, parse_request
+from edgekit.serve.repository import Repository
+
+__all__ = ["DEADLINE", "InferRoute", "target"]
+
+#: The header with the milliseconds that a client waits.
+DEADLINE = "X-Request-Timeout-Ms"
+
+_LENGTH = HEADER_LENGTH.lower().encode()
+_DEADLINE = DEADLINE.lower().encode()
+_PREFIX, _SUFFIX = "/v2/models/", "/infer"
+
+#: Seconds after which it is worth looking whether the client is still there.
+_PATIENCE = 0.02
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+def target(path: str) -> tuple[str, str | None] | None:
+    """Model and version that a raw path asks an inference of; None for any other path."""
+    if not (path.startswith(_PREFIX) and path.endswith(_SUFFIX)):
+        return None
+    parts = path[len(_PREFIX) : -len(_SUFFIX)].split("/")
+    if len(parts) == 1:
+        return unquote(parts[0]), None
+    if len(parts) == 3 and parts[1] == "versions":
+        return unquote(parts[0]), unquote(parts[2])
+    return None
+
+
+class InferRoute:
+    """Answers inference requests.
+
+    Args:
+        repository: what is asked.
+        limit: bytes of a body.
+    """
+
+    def __init__(self, repository: Repository, limit: int) -> None:
+        self._repository = repository
+        self._limit = limit
+
+    async def __call__(
+        self, model: str, version: str | None, scope: Any, receive: Receive, send: Send
+    ) -> None:
+        """Answer one request."""
+        headers = dict(scope["headers"])
+        try:
+            _check_method(scope["method"])
+            body, fields = await self._answer(model, version, headers, receive)
+        except ClientGoneError:
+            return
+        except Exception as error:  # noqa: BLE001, every failure is answered
+            await answer_error(send, error, f"{scope['method']} {scope['path']}")
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(
+        self, name: str, version: str | None, headers: dict[bytes, bytes], receive: Receive
+    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        repository = self._repository
+        started = time.monotonic()
+        repository.known(name, version)
+        body = await read_body(receive, headers, self._limit)
+        start = time.perf_counter_ns()
+        length = headers.get(_LENGTH)
+        given = None if length is None else length.decode("latin-1")
+        inputs = repository.find(name, version).inputs if given == "0" else ()
+        request = parse_request(body, given, inputs)
+        parsed = time.perf_counter_ns()
+        work = repository.infer(
+            name,
+            version,
+            request.inputs,
+            deadline=_deadline(started, headers, request),
+            priority=request.priority,
+        )
+        inference = await _unless_gone(work, receive)
+        back = time.perf_counter_ns()
+        content, fields = _encoded(inference, request, headers)
+        inference.stages.parse = parsed - start
+        inference.stages.serialise = time.perf_counter_ns() - back
+        return content, fields
+
+
+def _encoded(
+    inference: Inference, request: InferRequest, headers: dict[bytes, bytes]
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    model = inference.model
+    content, length = encode_response(
+        model.name, model.version, request, inference.outputs, model.labels
+    )
+    kind = b"application/json" if length is None else b"application/octet-stream"
+    fields = [(b"content-type", kind)]
+    if length is not None:
+        fields.append((_LENGTH, b"%d" % length))
+    accepted = headers.get(b"accept-encoding")
+    if accepted is not None:
+        content, coding = compressed(content, accepted)
+        if coding is not None:
+            fields.append((b"content-encoding", coding.encode()))
+    fields.append((b"content-length", b"%d" % len(content)))
+    return content, fields
+
+
+def _check_method(method: str) -> None:
+    if method != "POST":
+        raise HTTPException(405, "an inference is a POST", {"Allow": "POST"})
+
+
+def _deadline(started: float, headers: dict[bytes, bytes], request: InferRequest) -> float | None:
+    """When the client's patience ends; the sooner one of header and parameter."""
+    left = [] if request.timeout is None else [request.timeout]
+    value = headers.get(_DEADLINE)
+    if value is not None:
+        try:
+            milliseconds = float(value)
+        except ValueError:
+            milliseconds = -1.0
+        if not 0 < milliseconds < 1e12:
+            raise ServeError(f"{DEADLINE} must be a positive number, it is {value[:40]!r}")
+        left.append(milliseconds / 1e3)
+    return started + min(left) if left else None
+
+
+class _Watch:
+    """Cancels a task when its client hangs up.
+
+    It starts to look only after a while: most requests are answered sooner than a task is made.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.gone = False
+        self._receive = receive
+        self._waiting = asyncio.current_task()
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._start)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _start(self) -> None:
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+async def _unless_gone(work: Awaitable[Inference], receive: Receive) -> Inference:
+    """The result of ``work``, cancelled when the client hangs up.
+
+    Raises:
+        ClientGoneError: it did.
+    """
+    watch = _Watch(receive)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if watch.gone:
+            raise ClientGoneError from None
+        raise
+    finally:
+        watch.stop()

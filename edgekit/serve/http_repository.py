@@ -1,0 +1,64 @@
+"""The protocol's model repository extension: what there is, load, unload."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path, Request, Response
+
+from edgekit.serve.errors import ServeError
+from edgekit.serve.http_body import read_body
+from edgekit.serve.http_metadata import json_answer
+from edgekit.serve.repository import Repository
+
+__all__ = ["router"]
+
+_Model = Annotated[str, Path(description="Name of the model.")]
+
+#: Bytes of a body here: a few parameters.
+_LIMIT = 2**16
+
+
+def router(repository: Repository) -> APIRouter:
+    """The routes below ``/v2/repository``."""
+    routes = APIRouter(prefix="/v2/repository", tags=["Model repository"])
+
+    @routes.post("/index", summary="Every version of every model, and its state")
+    async def index(request: Request) -> Response:
+        ready = (await _parameters(request)).get("ready", False)
+        if not isinstance(ready, bool):
+            raise ServeError("'ready' must be true or false")
+        listed = repository.index()
+        return json_answer([one for one in listed if not ready or one["state"] == "READY"])
+
+    @routes.post("/models/{model}/load", summary="Load a model, or what is new of it")
+    async def load(model: _Model, request: Request) -> Response:
+        await _parameters(request)
+        await repository.load(model)
+        return json_answer({})
+
+    @routes.post("/models/{model}/unload", summary="Unload a model after its last answers")
+    async def unload(model: _Model, request: Request) -> Response:
+        await _parameters(request)
+        await repository.unload(model)
+        return json_answer({})
+
+    return routes
+
+
+async def _parameters(request: Request) -> dict[str, object]:
+    """The request's body: nothing, or a JSON object.
+
+    Raises:
+        ServeError: it is something else.
+    """
+    headers = {name.lower(): value for name, value in request.headers.raw}
+    body = await read_body(request.receive, headers, _LIMIT)
+    try:
+        read = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise ServeError(f"the body is not valid JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise ServeError("the body must be a JSON object, or empty")
+    return read

@@ -1,0 +1,137 @@
+"""From a bundle on disk to a model that was shown to work."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from dataclasses import dataclass
+
+from edgekit import runtimes
+from edgekit.bundle import Bundle
+from edgekit.cache import cache_folder
+from edgekit.errors import GateError, RuntimeUnavailableError
+from edgekit.manifest import Artifact
+from edgekit.runtimes import Session
+from edgekit.serve.config import ModelConfig
+from edgekit.serve.isolated import IsolatedSession
+from edgekit.serve.model import Model, canary
+from edgekit.verify import Reference, unusable
+
+__all__ = ["Loaded", "choose_artifact", "load", "return_memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What :func:`load` found, to make a :class:`~edgekit.serve.model.Model` of.
+
+    Attributes:
+        bundle: opened and checked.
+        artifact: the one that is served.
+        sessions: one an instance, each warm.
+        reference: the samples that the bundle stores, one and two.
+    """
+
+    bundle: Bundle
+    artifact: Artifact
+    sessions: list[Session]
+    reference: Reference
+
+    def model(self, name: str, version: str, config: ModelConfig) -> Model:
+        """The model, in the event loop."""
+        manifest = self.bundle.manifest
+        labels: tuple[str, ...] = ()
+        if manifest.labels is not None:
+            labels = tuple((self.bundle.path / manifest.labels).read_text("utf-8").splitlines())
+        return Model(
+            name,
+            version,
+            artifact=self.artifact,
+            inputs=tuple(spec.tensor for spec in manifest.inputs),
+            outputs=tuple(spec.tensor for spec in manifest.outputs),
+            sessions=self.sessions,
+            reference=self.reference,
+            config=config,
+            labels=labels,
+        )
+
+
+def load(bundle: Bundle, config: ModelConfig, *, isolate: bool = False) -> Loaded:
+    """Load a bundle's sessions, check what they compute, and warm them up.
+
+    Raises:
+        RuntimeUnavailableError: nothing in it can be run here.
+        GateError: the artifact does not compute here what it did when it was built.
+    """
+    artifact = choose_artifact(bundle, config.runtime)
+    reference = _reference(bundle, artifact)
+    sessions: list[Session] = []
+    try:
+        for instance in range(config.instances):
+            session = _session(bundle, artifact, config, instance, isolate=isolate)
+            sessions.append(session)
+            _prove(bundle, artifact, reference, session)
+            for _ in range(config.warmup):
+                for feeds in reference.feeds:
+                    session.run(feeds)
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
+    return Loaded(bundle, artifact, sessions, reference)
+
+
+def _prove(bundle: Bundle, artifact: Artifact, reference: Reference, session: Session) -> None:
+    if not canary(artifact, reference, session):
+        raise GateError(
+            "does not compute on this machine what it did when it was built",
+            where=f"{bundle.path}, artifact {artifact.id}",
+            fix="Run edgekit verify on it here, or serve another --runtime",
+        )
+
+
+def _session(
+    bundle: Bundle, artifact: Artifact, config: ModelConfig, instance: int, *, isolate: bool
+) -> Session:
+    options = config.session_options(instance, cache_folder("engines"))
+    if isolate:
+        return IsolatedSession(artifact.runtime, bundle.file(artifact), options)
+    return runtimes.require(artifact.runtime).load(bundle.file(artifact), options)
+
+
+def choose_artifact(bundle: Bundle, runtime: str | None) -> Artifact:
+    """The artifact to serve: of the named runtime, or of the fastest one usable here.
+
+    Raises:
+        RuntimeUnavailableError: there is none.
+    """
+    if runtime is not None:
+        return bundle.selected(runtime, runtimes.require(runtime).status().gpu)
+    reasons = []
+    for decision in bundle.manifest.decisions:
+        reason = unusable(decision.runtime, decision.target)
+        if not reason:
+            return bundle.manifest.artifact(decision.selected)
+        reasons.append(f"{decision.runtime}: {reason}")
+    for name in dict.fromkeys(decision.runtime for decision in bundle.manifest.decisions):
+        if not unusable(name):  # no engine fits: raises, with the command that builds one
+            return bundle.selected(name, runtimes.get(name).status().gpu)
+    raise RuntimeUnavailableError(
+        "; ".join(dict.fromkeys(reasons)) or "has no artifact",
+        where=str(bundle.path),
+        fix="Install one of these runtimes, or build the bundle for another",
+    )
+
+
+def _reference(bundle: Bundle, artifact: Artifact) -> Reference:
+    if bundle.manifest.reference is None:
+        return Reference([], [], [])
+    stored = Reference.of(bundle, artifact).like_data()
+    return Reference(stored.feeds[:2], stored.outputs[:2], stored.kinds[:2])
+
+
+def return_memory() -> None:
+    """Give what was freed back to the system: glibc keeps it for itself otherwise."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # other C libraries give it back by themselves
+        trim(0)
