@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.process
 import pickle
 import signal
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class IsolatedSession(Session):
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
         self._closed = False
+        self._since: float | None = None
         self.restarts = -1
         self.inputs, self.outputs = self._start()
 
@@ -53,6 +55,12 @@ class IsolatedSession(Session):
     def pid(self) -> int | None:
         """The process of the engine."""
         return self._process.pid if self._process else None
+
+    @property
+    def busy_s(self) -> float:
+        """For how long the engine is at an inference; loading and starting again do not count."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
 
     def kill(self) -> None:
         """End the engine's process at once; the run under way fails. From any thread."""
@@ -99,17 +107,18 @@ class IsolatedSession(Session):
         pipe = self._pipe
         if pipe is None:
             raise RuntimeUnavailableError("the session is closed", fix="Load the artifact again")
+        self._since = time.monotonic()
         try:
-            _send(pipe, dict(feeds))
-        except OSError as error:
-            raise self._died() from error
-        answer = self._received(pipe)
+            answer = self._exchange(pipe, feeds)
+        finally:
+            self._since = None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _received(self, pipe: Connection) -> Outputs | Exception:
+    def _exchange(self, pipe: Connection, feeds: Feeds) -> Outputs | Exception:
         try:
+            _send(pipe, dict(feeds))
             answer: Outputs | Exception = _receive(pipe)
         except (EOFError, OSError) as error:
             raise self._died() from error

@@ -196,7 +196,7 @@ class Model:
     def hung(self) -> list[Worker]:
         """Workers that are at one inference for longer than any should take."""
         limit = self.config.hang_ms / 1e3
-        return [worker for worker in self._workers if worker.busy_s > limit]
+        return [worker for worker in self._workers if _busy_s(worker) > limit]
 
     def watch(self) -> None:
         """Answer the requests of engines that hang; kill an engine that has its own process.
@@ -278,6 +278,11 @@ def canary(artifact: Artifact, reference: Reference, session: Session) -> bool:
         _log.exception("the canary inference failed")
         return False
     return record.passed
+
+
+def _busy_s(worker: Worker) -> float:
+    session = worker.session
+    return session.busy_s if isinstance(session, IsolatedSession) else worker.busy_s
 
 
 def _reason(error: BaseException) -> str:
