@@ -104,6 +104,7 @@ class _Server(uvicorn.Server):
         """A first signal drains, a second one ends at once."""
         if self._signalled:
             super().handle_exit(sig, frame)
+            self.force_exit = True
             return
         self._signalled = True
         self._loop.call_soon_threadsafe(self._start_drain, sig, frame)
