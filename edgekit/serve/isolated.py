@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import multiprocessing.process
 import pickle
@@ -49,6 +50,8 @@ class IsolatedSession(Session):
         self._closed = False
         self._since: float | None = None
         self.restarts = -1
+        # Python waits for its processes when it ends, also for one that hangs.
+        atexit.register(self.kill)
         self.inputs, self.outputs = self._start()
 
     @property
@@ -135,6 +138,7 @@ class IsolatedSession(Session):
     def _release(self) -> None:
         self._closed = True
         self._stop()
+        atexit.unregister(self.kill)
 
 
 def _engine(pipe: Connection, runtime: str, artifact: Path, options: SessionOptions) -> None:
