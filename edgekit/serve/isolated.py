@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import multiprocessing.process
 import pickle
@@ -50,8 +49,6 @@ class IsolatedSession(Session):
         self._closed = False
         self._since: float | None = None
         self.restarts = -1
-        # Python waits for its processes when it ends, also for one that hangs.
-        atexit.register(self.kill)
         self.inputs, self.outputs = self._start()
 
     @property
@@ -138,7 +135,6 @@ class IsolatedSession(Session):
     def _release(self) -> None:
         self._closed = True
         self._stop()
-        atexit.unregister(self.kill)
 
 
 def _engine(pipe: Connection, runtime: str, artifact: Path, options: SessionOptions) -> None:

@@ -212,6 +212,12 @@ class Model:
             error = ServeError("the engine hangs", status=503, retry_after=1.0)
             self._batcher.give_up(worker, error)
 
+    def kill(self) -> None:
+        """End the engines that have processes of their own at once, whatever they do."""
+        for worker in self._workers:
+            if isinstance(worker.session, IsolatedSession):
+                worker.session.kill()
+
     @property
     def elsewhere(self) -> int:
         """Bytes of memory in processes of its own."""
@@ -252,6 +258,7 @@ class Model:
         limit = self.config.hang_ms / 1e3
         for worker in self._workers:
             await asyncio.to_thread(worker.close, limit)
+        self.kill()  # what hangs even now
 
 
 class _CanaryTask:

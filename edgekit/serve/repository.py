@@ -82,6 +82,12 @@ class Repository:
         """Take no more requests, and say to be not ready; what is under way goes on."""
         self._closing = True
 
+    def kill(self) -> None:
+        """End all engines that have processes of their own at once."""
+        for servable in self.servables():
+            if isinstance(servable, Model):
+                servable.kill()
+
     async def close(self) -> None:
         """Answer what is under way, then unload everything."""
         self.refuse()

@@ -109,6 +109,12 @@ class _Server(uvicorn.Server):
         self._signalled = True
         self._loop.call_soon_threadsafe(self._start_drain, sig, frame)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """The end of the server; ``uvicorn`` raises the signal again after it."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            self._repository.kill()
+
     def _start_drain(self, sig: int, frame: FrameType | None) -> None:
         self._draining = self._loop.create_task(self._drain(sig, frame))
 
