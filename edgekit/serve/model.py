@@ -152,6 +152,8 @@ class Model:
     ) -> Inference:
         """See :meth:`Servable.infer`."""
         sizes = check_feeds(self.inputs, feeds)
+        if not sizes.get(BATCH, 1):
+            raise ServeError("the batch is empty")
         rank = self._rank(priority)
         if deadline is None and self.config.timeout_ms is not None:
             deadline = time.monotonic() + self.config.timeout_ms / 1e3
@@ -165,7 +167,7 @@ class Model:
             took = time.perf_counter_ns() - start
             self.statistics.refused(_reason(error), took)
             if isinstance(error, EngineFailedError):
-                raise self._failed(error) from error
+                raise await self._blamed(error) from error
             raise
         finally:
             self.statistics.pending -= 1
@@ -185,10 +187,16 @@ class Model:
             )
         return priority or (levels + 1) // 2
 
-    def _failed(self, error: EngineFailedError) -> ServeError:
-        self._works_until = 0.0  # until a canary shows that the engine still works
+    async def _blamed(self, error: EngineFailedError) -> ServeError:
+        """Whose fault it is: if the engine computes stored samples, it is what the client sent."""
+        self._works_until = 0.0
         if isinstance(error.__cause__, ServeError):
             return error.__cause__
+        if await self.ready():
+            _log.warning(
+                "%s/%s: refused by the engine: %s", self.name, self.version, error.__cause__
+            )
+            return ServeError("the engine cannot compute these inputs, though they fit the model")
         _log.error("%s/%s: the engine failed", self.name, self.version, exc_info=error.__cause__)
         return ServeError("the inference failed, see the server's log", status=500)
 

@@ -280,6 +280,8 @@ def _from_json(item: dict[str, Any], where: str, dtype: np.dtype[Any], shape: li
         tensor: Array = np.array(flat, dtype=dtype).reshape(shape)
     except OverflowError as error:
         raise ServeError(f"{where}: an element is out of range of {item['datatype']}") from error
+    except ValueError as error:
+        raise ServeError(f"{where}: {error}") from error
     return tensor
 
 
@@ -299,7 +301,10 @@ def _raw_input(body: bytes, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     expected = math.prod(shape) * dtype.itemsize
     if expected != len(body):
         raise ServeError(f"a raw body of {len(body)} bytes does not fill shape {shape}")
-    return {spec.name: datatypes.from_bytes(body, dtype, shape)}
+    try:
+        return {spec.name: datatypes.from_bytes(body, dtype, shape)}
+    except ValueError as error:
+        raise ServeError(f"a raw body: {error}") from error
 
 
 def _requested(document: dict[str, Any], *, binary: bool) -> tuple[RequestedOutput, ...]:
