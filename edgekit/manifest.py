@@ -267,6 +267,7 @@ class Manifest(_Record):
     """Everything ``bundle.json`` says.
 
     Attributes:
+        pad: with what the server may fill up inputs, see :class:`~edgekit.workload.Workload`.
         state: which inputs and outputs are what the model remembers; empty when it does not.
         target: the instruction set that the artifacts were made for and, when it is that of
             ``machine``, validated on; empty in bundles that do not say.
@@ -282,6 +283,7 @@ class Manifest(_Record):
     inputs: tuple[Spec, ...]
     outputs: tuple[Spec, ...]
     state: tuple[StateRecord, ...] = ()
+    pad: dict[str, float] = {}
     artifacts: tuple[Artifact, ...]
     extras: tuple[FileEntry, ...] = ()
     labels: str | None = None

@@ -316,6 +316,7 @@ def _manifest(
         inputs=tuple(Spec.of(spec) for spec in inputs),
         outputs=tuple(Spec.of(spec) for spec in outputs),
         state=tuple(StateRecord.of(s) for s in resolved(workload.state, inputs, outputs)),
+        pad=dict(workload.pad),
         artifacts=tuple(one.artifact for one in built),
         recipe=recipe.model_dump(mode="json", by_alias=True),
         calibration=compressor.table.model_dump(mode="json") if compressor.table else None,

@@ -94,6 +94,9 @@ class Workload:
             is any runtime. The same function judges PyTorch and every artifact.
         metric: which of the figures ``evaluate`` returns decides.
         labels: class names, one an output index, shipped with the bundle.
+        pad: ``{input name: value}`` for inputs whose shorter ones the server may fill up with that
+            value, to compute requests of several lengths together. The model must not let what
+            is filled in change its other results, by a mask say.
         training: data and loss, for everything that trains or needs gradients.
         unlabelled: ``unlabelled(epoch)`` gives batches like those of :class:`Training` without
             labels, for a model to learn from the original on where there is no ``training``.
@@ -119,6 +122,7 @@ class Workload:
     smaller: Callable[[], Workload] | None = None
     description: str = field(default="")
     state: Mapping[str, str] = field(default_factory=dict)
+    pad: Mapping[str, float] = field(default_factory=dict)
     other_inputs: InitVar[Mapping[str, Any] | None] = None
 
     def __post_init__(self, other_inputs: Mapping[str, Any] | None) -> None:
@@ -150,6 +154,7 @@ class Workload:
             self.dynamic_shapes = differing(self.example_inputs, leaves(dict(other_inputs)), where)
         self._require_known(self.dynamic_shapes or {}, "dynamic_shapes", self.example_inputs)
         self._require_known(self.state, "state", self.example_inputs)
+        self._require_known(self.pad, "pad", self.example_inputs)
         if not isinstance(self.model, Path):
             self._require_known(dict.fromkeys(self.state.values()), "state", self.output_names)
 

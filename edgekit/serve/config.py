@@ -45,7 +45,8 @@ class ModelConfig(_Config):
         priority_levels: priorities a request may have, 1 is served first; requests without one
             have the middle one.
         pad: for inputs whose dynamic sizes (but the batch) may differ in a batch, the value that
-            fills the shorter ones. The model must ignore what is filled in, by a mask say.
+            fills the shorter ones; None for what the bundle says. The model must ignore what is
+            filled in, by a mask say.
         versions: ``latest`` (the newest), ``all``, or those named.
         weights: share of the requests that each version gets, where the request names none.
         shadow: a version that computes every request, too, for comparison; nobody gets its answer.
@@ -67,7 +68,7 @@ class ModelConfig(_Config):
     queue: Annotated[int, Field(ge=0)] = 256
     timeout_ms: Annotated[float, Field(gt=0)] | None = None
     priority_levels: _Positive = 3
-    pad: dict[str, float] = {}
+    pad: dict[str, float] | None = None
     versions: Literal["latest", "all"] | tuple[str, ...] = "latest"
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     shadow: str | None = None

@@ -52,6 +52,7 @@ class Loaded:
             reference=self.reference,
             config=config,
             labels=labels,
+            pad=manifest.pad if config.pad is None else config.pad,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,6 +105,7 @@ class Model:
         reference: samples with their right outputs, for the canary.
         config: how to batch.
         labels: of the classes.
+        pad: see :attr:`edgekit.serve.config.ModelConfig.pad`.
     """
 
     def __init__(
@@ -119,13 +120,14 @@ class Model:
         reference: Reference,
         config: ModelConfig,
         labels: tuple[str, ...] = (),
+        pad: Mapping[str, float] | None = None,
     ) -> None:
         self.name, self.version, self.artifact, self.labels = name, version, artifact, labels
         self.platform = f"{artifact.runtime}_{artifact.format}"
         self.inputs, self.outputs = inputs, outputs
         self.config = config
         self.statistics = Statistics()
-        layout = Layout(inputs, outputs, config.pad)
+        layout = Layout(inputs, outputs, pad or {})
         self.max_batch = config.max_batch if layout.batches else 1
         self._workers = [
             Worker(session, f"{name}-{version}-{i}") for i, session in enumerate(sessions)

@@ -64,6 +64,7 @@ def workload() -> Workload:
         output_names=["embedding"],
         dynamic_shapes={name: {0: BATCH, 1: "sequence"} for name in tokens},
         calibration=lambda: _encode(tokenizer, sentences[0::2]),
+        pad=dict.fromkeys(tokens, 0),
         evaluate=lambda predict: _evaluate(predict, wanted(), list(held_out())),
         metric=Metric("cosine"),
         unlabelled=lambda epoch: _unlabelled(tokenizer, epoch),
