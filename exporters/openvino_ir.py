@@ -11,6 +11,7 @@ import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.fourier import transform_first_axis
 from edgekit.exporters.graph import INFERENCE_PRECISION
+from edgekit.exporters.openvino_weights import digests, turn_back
 from edgekit.exporters.sparse_weights import SPARSE_RATE, has_sparse_int8
 
 from edgekit.errors import ExportError
@@ -49,7 +50,9 @@ class OpenVinoExporter:
             # What ov.convert_model does, without a preprocessing stage that takes thrice as long.
             model = _read(onnx_path, stem)
             names = [port.get_names() for port in model.inputs]
+            stored = digests(model)
             apply_moc_transformations(model, cf=True, smart_reshape=False)
+            turn_back(model, stored)
             for port, own in zip(model.inputs, names, strict=True):
                 port.get_tensor().set_names(own)  # not those of what was removed behind it, too
             proto = onnx.load(onnx_path, load_external_data=False)
