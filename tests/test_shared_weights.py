@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,13 @@ import onnx
 import openvino as ov
 import pytest
 from edgekit.exporters import save
-from edgekit.runtimes import SessionOptions
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit import modelref, runtimes, shared_weights
 from edgekit.bundle import Bundle, hash_file
 from edgekit.compress.recipe import Recipe, load_recipe
 from edgekit.diff import compare, open_side, shared_feeds
-from edgekit.errors import BundleError, EdgekitError
+from edgekit.errors import BundleError
 from edgekit.external_data import SHARED_WEIGHTS
 from edgekit.manifest import Artifact
 from edgekit.packing import pack, unpack
@@ -27,63 +25,10 @@ from edgekit.pipeline import make_bundle
 from edgekit.report import write_report
 from edgekit.serve.engine import Engine
 from edgekit.shared_weights import LEAST_SAVED, share_weights
-from edgekit.spec import Outputs
 from edgekit.targets import parse_targets
 from edgekit.verify import verify_bundle
-from edgekit.workload import Workload
-from tests.conftest import ARTIFACTS, SHAPE, batches
-
-FEEDS = next(batches())
-ENGINES = ("onnxruntime", "openvino")
-OPTIONS = SessionOptions(threads=1)
-
-
-def _network(folder: Path) -> Path:
-    """A convolution and two linear layers, 1.3 MB of weights, nearly all in one."""
-    generator = np.random.default_rng(0)
-    shapes = {"conv": (8, 3, 3, 3), "wide": (2048, 160), "head": (160, 5)}
-    weights = [
-        numpy_helper.from_array(
-            (generator.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32),
-            name,
-        )
-        for name, shape in shapes.items()
-    ]
-    node = helper.make_node
-    nodes = [
-        node("Conv", ["image", "conv"], ["a"], name="Conv", pads=[1, 1, 1, 1]),
-        node("Relu", ["a"], ["b"], name="Relu_a"),
-        node("Flatten", ["b"], ["c"], name="Flatten"),
-        node("MatMul", ["c", "wide"], ["d"], name="Wide"),
-        node("Relu", ["d"], ["e"], name="Relu_d"),
-        node("MatMul", ["e", "head"], ["logits"], name="Head"),
-    ]
-    ends = [
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])]
-        for name, shape in (("image", SHAPE), ("logits", (5,)))
-    ]
-    graph = helper.make_graph(nodes, "wide", *ends, weights)
-    path = folder / "given.onnx"
-    opsets = [helper.make_opsetid("", 20)]
-    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=opsets), path)
-    return path
-
-
-def _made(out: Path, recipe: Recipe, names: Sequence[str] = ()) -> Bundle:
-    workload = Workload(
-        name="wide",
-        model=_network(out.parent),
-        example_inputs={"image": np.zeros((1, *SHAPE), np.float32)},
-        dynamic_shapes={"image": {0: "batch"}},
-        calibration=batches,
-    )
-    targets = parse_targets(names, None)
-    return make_bundle(workload, out, recipe=recipe, targets=targets, timing=None)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return _made(tmp_path_factory.mktemp("shared") / "wide.edge", load_recipe("int8"))
+from tests.conftest import ARTIFACTS
+from tests.wide import ENGINES, OPTIONS, bits, files_of, run, wide_bundle
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +36,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The same with every artifact standing alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared_weights, "LEAST_SAVED", 2**40)
-        return _made(tmp_path_factory.mktemp("apart") / "wide.edge", load_recipe("int8"))
+        return wide_bundle(tmp_path_factory.mktemp("apart") / "wide.edge", load_recipe("int8"))
 
 
 @pytest.fixture
@@ -99,31 +44,18 @@ def copy(shared: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shared.path, tmp_path / "copy.edge"))
 
 
-def _run(runtime: str, path: Path, options: SessionOptions = OPTIONS) -> Outputs:
-    with runtimes.require(runtime).load(path, options) as session:
-        return session.run(FEEDS)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [file for file in folder.rglob("*") if file.is_file()]
-
-
-def _bits(outputs: Outputs) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in outputs.items()}
-
-
 def _tensors(path: Path) -> dict[str, np.ndarray]:
     return {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
 
 
 def test_every_large_weight_is_in_the_bundle_once(shared: Bundle, apart: Bundle) -> None:
-    data = [file.read_bytes() for file in _files(shared.path)]
+    data = [file.read_bytes() for file in files_of(shared.path)]
     paths = {apart.file(one) for one in apart.manifest.artifacts if one.format == "onnx"}
     large = [x.tobytes() for path in paths for x in _tensors(path).values() if x.nbytes >= 4096]
     assert sorted(map(len, large)) == [2048 * 160, 4 * 2048 * 160]
     for weight in large:
         assert sum(one.count(weight) for one in data) == 1
-    twice = sum(file.stat().st_size for file in _files(apart.path))
+    twice = sum(file.stat().st_size for file in files_of(apart.path))
     assert sum(map(len, data)) < 0.55 * twice
 
 
@@ -131,7 +63,7 @@ def test_every_artifact_computes_the_same_bits(shared: Bundle, apart: Bundle) ->
     assert {one.id for one in shared.manifest.artifacts} == ARTIFACTS
     for one in shared.manifest.artifacts:
         alone = apart.file(apart.manifest.artifact(one.id))
-        assert _bits(_run(one.runtime, shared.file(one))) == _bits(_run(one.runtime, alone)), one.id
+        assert bits(run(one.runtime, shared.file(one))) == bits(run(one.runtime, alone)), one.id
 
 
 def test_the_size_of_an_artifact_is_what_it_needs_by_itself(shared: Bundle, apart: Bundle) -> None:
@@ -143,7 +75,7 @@ def test_every_file_is_listed_and_each_artifact_lists_the_shared_one(shared: Bun
     manifest = shared.manifest
     listed = {entry.path for one in manifest.artifacts for entry in one.files}
     listed |= {entry.path for entry in manifest.extras} | {"bundle.json", "bundle.json.sha256"}
-    assert {file.relative_to(shared.path).as_posix() for file in _files(shared.path)} == listed
+    assert {file.relative_to(shared.path).as_posix() for file in files_of(shared.path)} == listed
     assert all(one.files[1].path == SHARED_WEIGHTS for one in manifest.artifacts)
 
 
@@ -166,18 +98,18 @@ def test_a_small_model_keeps_files_that_stand_alone(built: Path) -> None:
 
 
 def test_a_model_with_nothing_there_twice_stays_one_file(tmp_path: Path) -> None:
-    bundle = _made(tmp_path / "one.edge", load_recipe("fp32"), ("onnxruntime",))
+    bundle = wide_bundle(tmp_path / "one.edge", load_recipe("fp32"), ("onnxruntime",))
     (artifact,) = bundle.manifest.artifacts
     assert [entry.path for entry in artifact.files] == ["model.onnx"]
     assert artifact.size > LEAST_SAVED
 
 
 def test_onnx_files_are_listed_where_no_artifact_is_one(tmp_path: Path) -> None:
-    bundle = _made(tmp_path / "one.edge", load_recipe("fp32"), ("openvino",))
+    bundle = wide_bundle(tmp_path / "one.edge", load_recipe("fp32"), ("openvino",))
     (artifact,) = bundle.manifest.artifacts
     assert [entry.path for entry in artifact.files] == ["openvino/fp32.xml", SHARED_WEIGHTS]
     assert "model.onnx" in {entry.path for entry in bundle.manifest.extras}
-    _run("onnxruntime", bundle.path / "model.onnx")
+    run("onnxruntime", bundle.path / "model.onnx")
 
 
 def test_a_damaged_shared_file_is_refused_with_the_bundle(copy: Path) -> None:
@@ -190,98 +122,6 @@ def test_a_damaged_shared_file_is_refused_with_the_bundle(copy: Path) -> None:
     file.unlink()
     with pytest.raises(BundleError, match=r"weights\.bin: is missing"):
         Bundle.open(copy)
-
-
-@pytest.mark.parametrize("name", ["fp32", "int8"])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_artifact_is_refused_without_the_whole_shared_file(
-    copy: Path, engine: str, name: str
-) -> None:
-    path = Bundle(copy, Bundle.open(copy).manifest).file(
-        Bundle.open(copy).manifest.artifact(f"{engine}-{name}")
-    )
-    file = copy / SHARED_WEIGHTS
-    with file.open("r+b") as stream:
-        stream.truncate(1000)
-    with pytest.raises(EdgekitError) as caught:
-        _run(engine, path)
-    assert "\n" not in str(caught.value)
-    file.unlink()
-    with pytest.raises(EdgekitError, match=r"does not exist|no such file"):
-        _run(engine, path)
-
-
-def test_an_ir_without_its_own_file_takes_no_other_from_the_folder_above(
-    apart: Bundle, shared: Bundle, tmp_path: Path
-) -> None:
-    (tmp_path / "ir").mkdir()
-    shutil.copy(apart.path / "openvino" / "fp32.xml", tmp_path / "ir")
-    shutil.copy(shared.path / SHARED_WEIGHTS, tmp_path)
-    with pytest.raises(EdgekitError, match=r"fp32\.bin: no such file"):
-        _run("openvino", tmp_path / "ir" / "fp32.xml")
-
-
-@pytest.mark.parametrize("artifact", sorted(ARTIFACTS))
-def test_the_files_of_one_artifact_work_elsewhere(
-    shared: Bundle, tmp_path: Path, artifact: str
-) -> None:
-    one = shared.manifest.artifact(artifact)
-    for entry in one.files:
-        target = tmp_path / entry.path
-        target.parent.mkdir(exist_ok=True)
-        shutil.copy(shared.path / entry.path, target)
-    moved = _run(one.runtime, tmp_path / one.files[0].path)
-    assert _bits(moved) == _bits(_run(one.runtime, shared.file(one)))
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_path_relative_to_its_own_folder_finds_the_weights(
-    shared: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
-    path = shared.file(shared.manifest.artifact(f"{engine}-fp32"))
-    wanted = _bits(_run(engine, path))
-    monkeypatch.chdir(path.parent)
-    for _ in ("compiled", "kept"):
-        found = _run(engine, Path(path.name), SessionOptions(threads=1, cache=tmp_path))
-        assert _bits(found) == wanted
-
-
-@pytest.mark.parametrize("name", ["fp32", "int8"])
-def test_what_onnx_runtime_keeps_refers_to_the_shared_weights(
-    shared: Bundle, tmp_path: Path, name: str
-) -> None:
-    path = shared.file(shared.manifest.artifact(f"onnxruntime-{name}"))
-    options = SessionOptions(threads=1, cache=tmp_path)
-    first = _run("onnxruntime", path, options)
-    (kept,) = _files(tmp_path)
-    assert kept.stat().st_size < 50_000
-    written = kept.stat().st_mtime_ns
-    assert _bits(_run("onnxruntime", path, options)) == _bits(first)
-    assert kept.stat().st_mtime_ns == written
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_other_weights_are_not_taken_for_the_ones_of_before(
-    copy: Path, tmp_path: Path, engine: str
-) -> None:
-    path = copy / ("model.onnx" if engine == "onnxruntime" else "openvino/fp32.xml")
-    options = SessionOptions(threads=1, cache=tmp_path / "cache")
-    before = _run(engine, path, options)["logits"]
-    file = copy / SHARED_WEIGHTS
-    weights = np.frombuffer(file.read_bytes(), np.float32).copy()
-    weights[: 2048 * 160] *= 2
-    file.write_bytes(weights.tobytes())
-    assert np.abs(_run(engine, path, options)["logits"] - before).max() > 0.01
-
-
-def test_plain_onnx_and_openvino_read_it(shared: Bundle) -> None:
-    wanted = _run("openvino", shared.path / "openvino" / "fp32.xml")["logits"]
-    onnx.checker.check_model(shared.path / "model.onnx", full_check=True)
-    core = ov.Core()
-    model = core.read_model(shared.path / "openvino" / "fp32.xml", shared.path / SHARED_WEIGHTS)
-    config = {"INFERENCE_PRECISION_HINT": "f32"}
-    (found,) = core.compile_model(model, "CPU", config)(FEEDS).values()
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_verify_and_serve_work(shared: Bundle) -> None:
@@ -308,8 +148,8 @@ def test_a_packed_bundle_comes_out_whole(shared: Bundle, tmp_path: Path) -> None
     pack(shared, tmp_path / "p.edge.tar.zst")
     again = unpack(tmp_path / "p.edge.tar.zst", tmp_path / "again.edge")
     assert again.manifest == shared.manifest
-    assert _bits(_run("openvino", again.path / "openvino" / "int8.xml")) == _bits(
-        _run("openvino", shared.path / "openvino" / "int8.xml")
+    assert bits(run("openvino", again.path / "openvino" / "int8.xml")) == bits(
+        run("openvino", shared.path / "openvino" / "int8.xml")
     )
 
 
@@ -324,14 +164,14 @@ def test_a_bundle_is_a_model_to_export_again(shared: Bundle, tmp_path: Path) -> 
     )
     assert (again.path / SHARED_WEIGHTS).stat().st_size < 1.1 * 4 * 2048 * 160
     np.testing.assert_array_equal(
-        _run("onnxruntime", again.path / "model.onnx")["logits"],
-        _run("onnxruntime", shared.path / "model.onnx")["logits"],
+        run("onnxruntime", again.path / "model.onnx")["logits"],
+        run("onnxruntime", shared.path / "model.onnx")["logits"],
     )
 
 
 def test_other_runtimes_keep_what_they_have(tmp_path: Path) -> None:
     names = ("onnxruntime", "openvino", "onnxruntime-minimal")
-    bundle = _made(tmp_path / "m.edge", load_recipe("fp32"), names)
+    bundle = wide_bundle(tmp_path / "m.edge", load_recipe("fp32"), names)
     files = {one.runtime: [entry.path for entry in one.files] for one in bundle.manifest.artifacts}
     assert SHARED_WEIGHTS in files["onnxruntime"]
     assert SHARED_WEIGHTS not in files["onnxruntime-minimal"]
@@ -342,7 +182,7 @@ def test_four_bit_weights_are_shared_too(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(shared_weights, "LEAST_SAVED", 1)
     passes = [{"type": "weight-only", "bits": 4, "group": 32, "method": "rtn"}]
     recipe = Recipe.model_validate({"name": "w", "passes": passes})
-    bundle = _made(tmp_path / "w.edge", recipe)
+    bundle = wide_bundle(tmp_path / "w.edge", recipe)
     assert all(record.passed for record in verify_bundle(bundle))
     (made,) = [one for one in bundle.manifest.artifacts if one.id.startswith("onnxruntime-int4")]
     graph = onnx.load(bundle.file(made), load_external_data=False).graph
@@ -355,8 +195,8 @@ def test_weights_beyond_the_limit_of_a_protobuf_move_from_where_they_were(
 ) -> None:
     """As if a protobuf message held 4 kB."""
     monkeypatch.setattr(save, "INLINE_BYTES", 4096)
-    bundle = _made(tmp_path / "l.edge", load_recipe("int8"))
-    assert {file.name for file in _files(bundle.path)} & {"model.data", "fp32.bin"} == set()
+    bundle = wide_bundle(tmp_path / "l.edge", load_recipe("int8"))
+    assert {file.name for file in files_of(bundle.path)} & {"model.data", "fp32.bin"} == set()
     assert [entry.path for entry in bundle.manifest.artifacts[0].files] == [
         "model.onnx",
         SHARED_WEIGHTS,
