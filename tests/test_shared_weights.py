@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,8 @@ from edgekit.targets import parse_targets
 from edgekit.verify import verify_bundle
 from tests.conftest import ARTIFACTS
 from tests.wide import ENGINES, OPTIONS, bits, files_of, run, wide_bundle
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +128,27 @@ def test_a_damaged_shared_file_is_refused_with_the_bundle(copy: Path) -> None:
     file.unlink()
     with pytest.raises(BundleError, match=r"weights\.bin: is missing"):
         Bundle.open(copy)
+
+
+def test_a_kill_while_weights_are_shared_leaves_the_old_bundle(
+    shared: Bundle, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(shared.path, tmp_path / "wide.edge"))
+    code = (
+        "import sys; from pathlib import Path; from tests.wide import wide_bundle; "
+        "from edgekit.compress.recipe import load_recipe; "
+        "wide_bundle(Path(sys.argv[1]), load_recipe('fp32'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(old)], cwd=ROOT) as process:
+        while process.poll() is None and not list(tmp_path.glob(".*/weights.bin")):
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert Bundle.open(old).manifest == shared.manifest
+    assert list(tmp_path.glob(".*/weights.bin"))
+    again = wide_bundle(old, load_recipe("fp32"))
+    assert [one.precision for one in again.manifest.artifacts] == ["fp32", "fp32"]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_verify_and_serve_work(shared: Bundle) -> None:
