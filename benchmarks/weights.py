@@ -32,7 +32,7 @@ from edgekit.pipeline import make_bundle
 from edgekit.targets import parse_targets
 from edgekit.verify import Reference
 
-MODELS, LOADS, ROUNDS, THREADS = ("efficientnet-lite0", "minilm"), 7, 30, 2
+MODELS, LOADS, ROUNDS, THREADS = ("efficientnet-lite0", "minilm"), 7, 30, 1
 
 
 def main() -> None:
