@@ -27,7 +27,8 @@ from edgekit.manifest import Artifact
 from edgekit.packing import pack, unpack
 from edgekit.pipeline import make_bundle
 from edgekit.report import write_report
-from edgekit.serve.engine import Engine
+from edgekit.serve.config import ModelConfig
+from edgekit.serve.loading import load
 from edgekit.shared_weights import LEAST_SAVED, share_weights
 from edgekit.targets import parse_targets
 from edgekit.verify import verify_bundle
@@ -154,7 +155,8 @@ def test_a_kill_while_weights_are_shared_leaves_the_old_bundle(
 def test_verify_and_serve_work(shared: Bundle) -> None:
     assert all(record.passed for record in verify_bundle(shared))
     for name in ENGINES:
-        Engine(shared, runtime=name, options=OPTIONS).close()
+        for session in load(shared, ModelConfig(runtime=name, threads=1)).sessions:
+            session.close()
 
 
 def test_diff_opens_what_is_inside(shared: Bundle) -> None:
