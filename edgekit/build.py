@@ -308,9 +308,12 @@ class Builder:
         same = target.opset in {None, self._opset}
         if exporter.format == "onnx" and onnx == self.model and same:
             return [onnx, *check_external_data(onnx)]
-        suffix = f"-{target.gpu}" if target.gpu else ""
-        stem = self._folder / target.runtime / f"{precision}{suffix}"
-        stem.parent.mkdir(exist_ok=True)
+        if exporter.format == "onnx":  # whose weights may lie beside it or below, never above
+            stem = self._folder / _identity(target, precision)
+        else:
+            suffix = f"-{target.gpu}" if target.gpu else ""
+            stem = self._folder / target.runtime / f"{precision}{suffix}"
+            stem.parent.mkdir(exist_ok=True)
         return self._export(target, onnx, stem, self._tell)
 
     def _export(

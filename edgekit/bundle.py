@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -179,10 +179,11 @@ def _check_seal(raw: bytes, path: Path) -> None:
         raise BundleError(what, where=str(path / _MANIFEST), fix=_REBUILD)
 
 
-def _entries(manifest: Manifest) -> Iterator[FileEntry]:
-    for artifact in manifest.artifacts:
-        yield from artifact.files
-    yield from manifest.extras
+def _entries(manifest: Manifest) -> Iterable[FileEntry]:
+    """Every file once, however many artifacts use it."""
+    listed = [entry for artifact in manifest.artifacts for entry in artifact.files]
+    listed += manifest.extras
+    return {(entry.path, entry.sha256, entry.size): entry for entry in listed}.values()
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
 
 import onnx
 from google.protobuf.message import DecodeError, Message
 
 from edgekit.errors import ExternalDataError
 
-__all__ = ["check_external_data"]
+__all__ = ["SHARED_MARK", "SHARED_WEIGHTS", "check_external_data"]
+
+#: The file at the root of a bundle that holds the weights of several artifacts.
+SHARED_WEIGHTS: Final = "weights.bin"
+#: The attribute of an OpenVINO IR's first element that says that it reads this file.
+SHARED_MARK: Final = ("weights", SHARED_WEIGHTS)
 
 _FIX = "Do not use this file, or save it again with onnx.save from a source that you trust"
 

@@ -75,11 +75,18 @@ class StateRecord(_Record):
 
 
 class FileEntry(_Record):
-    """One file of the bundle. ``path`` is relative to the bundle, with forward slashes."""
+    """One file of the bundle.
+
+    Attributes:
+        path: relative to the bundle, with forward slashes.
+        size: in bytes.
+        used: how many of them the artifact uses, where the file is not its own alone.
+    """
 
     path: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=0)
+    used: int | None = Field(default=None, ge=0)
 
 
 class Shapes(_Record):
@@ -138,8 +145,8 @@ class Artifact(_Record):
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
-        return sum(entry.size for entry in self.files)
+        """Bytes of all its files; of a shared one, those that it uses."""
+        return sum(entry.size if entry.used is None else entry.used for entry in self.files)
 
 
 class Fidelity(_Record):

@@ -1,7 +1,8 @@
 """A bundle in one small file: tar and zstd, ``NAME.edge.tar.zst``.
 
-``tar --zstd -xf`` unpacks it, too. Artifacts of one model hold the same weights, which the
-long-distance matching of zstd stores once; palettes and zeros shrink as well.
+``tar --zstd -xf`` unpacks it, too. Weights that artifacts hold each by itself (small ones, those of
+engines) are found by the long-distance matching of zstd and stored once; palettes and zeros shrink
+as well.
 """
 
 from __future__ import annotations

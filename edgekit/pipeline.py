@@ -20,11 +20,13 @@ from edgekit.compress.compressor import Compressor
 from edgekit.compress.recipe import Budget, Recipe
 from edgekit.compress.search.journal import Journal
 from edgekit.errors import GateError
+from edgekit.external_data import check_external_data
 from edgekit.judge import Judge, Timing, verification_feeds
 from edgekit.machine import this_machine
 from edgekit.manifest import (
     REFERENCE,
     Accuracy,
+    Artifact,
     Decision,
     Manifest,
     PassRecord,
@@ -40,6 +42,7 @@ from edgekit.profile.stats import summarize
 from edgekit.progress import Progress, Silent
 from edgekit.reference import reference_predict
 from edgekit.select import decide
+from edgekit.shared_weights import share_weights
 from edgekit.spec import TensorSpec
 from edgekit.state import resolved
 from edgekit.targets import EngineSettings, Target
@@ -102,6 +105,8 @@ def make_bundle(
         compressor = builder.compressor(recipe)
         built += builder.compressed(compressor) if recipe.passes else []
         journal = _search(workload, builder, compressor, recipe, timing, out, work, built, progress)
+        shared = share_weights(folder, builder.model, [one.artifact for one in built])
+        built = [replace(one, artifact=new) for one, new in zip(built, shared, strict=True)]
         models = {ORIGINAL: workload, CHANGED: changed.workload}
         others = _smaller(workload, targets, recipe, work, progress, made_for, models, engines)
         with ExitStack() as stack:
@@ -110,7 +115,7 @@ def make_bundle(
             _require_originals(verification, built)
             accuracy = judge.evaluate(_max_drop(workload, recipe.budget))
             samples = judge.profile() if timing is not None else []
-        references = _save_references(folder, judge, built)
+        extras = _save_references(folder, judge, built) + _unlisted(folder, builder.model, shared)
         manifest = _manifest(workload, recipe, compressor, built, inputs, outputs).model_copy(
             update={
                 "source": source,
@@ -126,7 +131,7 @@ def make_bundle(
             }
         )
         progress.stage("Write the bundle")
-        seal(folder, _with_extras(folder, manifest, workload, references))
+        seal(folder, _with_extras(folder, manifest, workload, extras))
     journal.close()
     shutil.rmtree(beside, ignore_errors=True)
     return Bundle.open(out)
@@ -325,11 +330,17 @@ def _manifest(
     )
 
 
+def _unlisted(folder: Path, model: Path, artifacts: Sequence[Artifact]) -> list[Path]:
+    """The files of the uncompressed ONNX graph, where no artifact consists of them."""
+    listed = {folder / entry.path for artifact in artifacts for entry in artifact.files}
+    return [path for path in (model, *check_external_data(model)) if path not in listed]
+
+
 def _with_extras(
-    folder: Path, manifest: Manifest, workload: Workload, references: Sequence[Path]
+    folder: Path, manifest: Manifest, workload: Workload, files: Sequence[Path]
 ) -> Manifest:
-    """Add the files beside the artifacts: reference samples and labels."""
-    extras = [hash_file(folder, path) for path in references]
+    """Add the files beside the artifacts, and the labels."""
+    extras = [hash_file(folder, path) for path in files]
     labels = None
     if workload.labels:
         labels = "labels.txt"

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.fourier import transform_first_axis
 from edgekit.exporters.graph import INFERENCE_PRECISION
+from edgekit.exporters.openvino_weights import digests, turn_back
 from edgekit.exporters.sparse_weights import SPARSE_RATE, has_sparse_int8
 
 from edgekit.errors import ExportError
@@ -47,9 +48,11 @@ class OpenVinoExporter:
         path = stem.with_suffix(".xml")
         try:
             # What ov.convert_model does, without a preprocessing stage that takes thrice as long.
-            model = _read(onnx_path, stem)
+            model = _read(onnx_path)
             names = [port.get_names() for port in model.inputs]
+            stored = digests(model)
             apply_moc_transformations(model, cf=True, smart_reshape=False)
+            turn_back(model, stored)
             for port, own in zip(model.inputs, names, strict=True):
                 port.get_tensor().set_names(own)  # not those of what was removed behind it, too
             proto = onnx.load(onnx_path, load_external_data=False)
@@ -73,20 +76,15 @@ class OpenVinoExporter:
         return [path, path.with_suffix(".bin")]
 
 
-def _read(onnx_path: Path, stem: Path) -> ov.Model:
+def _read(onnx_path: Path) -> ov.Model:
     """The ONNX file as OpenVINO reads it right."""
     import openvino as ov
 
     graph = ir.load(onnx_path)
     if not transform_first_axis(graph):
         return ov.Core().read_model(onnx_path)
-    ir.external_data.load_to_model(graph)  # its files are not beside the changed graph
-    changed = stem.with_suffix(".turned.onnx")
-    try:
-        ir.save(graph, changed)
-        return ov.Core().read_model(changed)
-    finally:
-        changed.unlink(missing_ok=True)
+    ir.external_data.load_to_model(graph)  # no file is beside what is read from memory
+    return ov.Core().read_model(ir.to_proto(graph).SerializeToString())
 
 
 def _usual_shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:

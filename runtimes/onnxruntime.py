@@ -60,10 +60,8 @@ class OnnxRuntime:
             model, layers, outputs = with_all_outputs(artifact, options.given)
         cached = None
         cache = writeable(options.cache)
-        # Weights beside the file would be looked for beside the cached one.
-        alone = plain and not weights
-        if cache and alone and provider == CPU and options.optimize and not options.intermediates:
-            cached = OptimizedModel(artifact, cache)
+        if cache and plain and provider == CPU and options.optimize and not options.intermediates:
+            cached = OptimizedModel(artifact, weights, cache)
             model = cached.prepare(settings)
         try:
             with on_cores(options.cores):

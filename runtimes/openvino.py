@@ -21,7 +21,7 @@ from edgekit.runtimes.openvino_forms import Form, Forms
 from edgekit.runtimes.openvino_tensors import as_tensor, from_tensor
 
 from edgekit.errors import RuntimeUnavailableError
-from edgekit.external_data import check_external_data
+from edgekit.external_data import SHARED_MARK, SHARED_WEIGHTS, check_external_data
 from edgekit.spec import Feeds, Outputs
 from edgekit.state import from_text
 
@@ -56,7 +56,7 @@ class OpenVino:
         if artifact.suffix == ".onnx":
             sources = [artifact, *check_external_data(artifact)]
         else:
-            sources = [artifact, artifact.with_suffix(".bin")]
+            sources = [artifact, _weights(artifact)]
             if not sources[1].is_file():  # it may be empty: not every model has constants
                 check_file(sources[1], ".bin")
         try:
@@ -65,6 +65,15 @@ class OpenVino:
             raise
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure
             raise refused(f"OpenVINO {self.status().version}", artifact, error) from error
+
+
+def _weights(artifact: Path) -> Path:
+    """The IR's own file, or the one that it shares with other artifacts of its bundle."""
+    own = artifact.with_suffix(".bin")
+    if own.exists():
+        return own
+    marked = '{}="{}"'.format(*SHARED_MARK).encode() in artifact.read_bytes()
+    return artifact.absolute().parent.parent / SHARED_WEIGHTS if marked else own
 
 
 class _OpenVinoSession(Session):

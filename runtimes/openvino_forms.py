@@ -165,7 +165,10 @@ class Forms:
 
     @cached_property
     def _model(self) -> ov.Model:
-        return self._core.read_model(str(self._sources[0]))
+        graph, *weights = map(str, self._sources)
+        if graph.endswith(".onnx"):
+            return self._core.read_model(graph)  # which names its weights
+        return self._core.read_model(graph, *weights)
 
     def _kept(self, name: str) -> _KeptForm | None:
         if self._cache is None:

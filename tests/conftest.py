@@ -125,6 +125,14 @@ def built(tmp_path_factory: pytest.TempPathFactory, network: nn.Module) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """An int8 bundle whose artifacts read one file of weights; copy it before changing it."""
+    from tests.wide import wide_bundle  # which imports this file
+
+    return wide_bundle(tmp_path_factory.mktemp("shared") / "wide.edge", load_recipe("int8"))
+
+
 @pytest.fixture
 def bundle_copy(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "copy.edge"))

@@ -107,7 +107,7 @@ def test_every_runtime_has_the_operator_set_that_was_asked_for_it(
     opsets = {artifact.id: artifact.opset for artifact in made.manifest.artifacts}
     assert opsets == {"onnxruntime-fp32": 21, "openvino-fp32": 19}
     assert _opset(made.path / "model.onnx") == 19
-    assert _opset(made.path / "onnxruntime" / "fp32.onnx") == 21
+    assert _opset(made.path / "onnxruntime-fp32.onnx") == 21
     assert all(record.passed and record.ran for record in made.manifest.verification)
 
 

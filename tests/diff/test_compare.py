@@ -76,7 +76,7 @@ _KINDS = (("fp32", _plant_weight), ("fp32", _plant_axis), ("int8", _plant_scale)
 def test_a_planted_fault_is_the_guilty_layer(mixed: Path, tmp_path: Path, seed: int) -> None:
     random = np.random.default_rng(seed)
     precision, plant = _KINDS[seed % len(_KINDS)]
-    good = {"fp32": mixed / "model.onnx", "int8": mixed / "onnxruntime" / "int8.onnx"}[precision]
+    good = {"fp32": mixed / "model.onnx", "int8": mixed / "onnxruntime-int8.onnx"}[precision]
     while True:  # an axis may be one that the engine refuses: then there is nothing to find
         model = onnx.load(good)
         wanted = plant(model, random)

@@ -92,7 +92,7 @@ def test_a_model_over_the_limit_passes_every_stage(tmp_path: Path) -> None:
     }
     assert artifacts["onnxruntime-fp32"] == ["model.onnx", "model.data"]
     assert artifacts["openvino-fp32"] == ["fp32.xml", "fp32.bin"]
-    assert artifacts["onnxruntime-int8"] == ["int8.onnx", "int8.data"]
+    assert artifacts["onnxruntime-int8"] == ["onnxruntime-int8.onnx", "onnxruntime-int8.data"]
     pack(bundle, tmp_path / "table.edge.tar.zst")
     again = unpack(tmp_path / "table.edge.tar.zst", tmp_path / "again.edge")
     assert all(record.passed for record in verify_bundle(again))

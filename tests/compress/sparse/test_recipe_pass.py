@@ -203,7 +203,7 @@ def test_zeros_in_a_two_of_four_model_survive_int8(workload: Workload, tmp_path:
         targets=parse_targets(["onnxruntime"], None),
         timing=Timing(rounds=(5, 5), seconds=1),
     )
-    file = tmp_path / "b.edge" / "onnxruntime" / "sparse-int8.onnx"
+    file = tmp_path / "b.edge" / "onnxruntime-sparse-int8.onnx"
     assert has_two_of_four(ir.load(file))
     (weight,) = [
         numpy_helper.to_array(tensor)
