@@ -19,7 +19,7 @@ class ConfigError(EdgekitError):
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
 
 _Positive = Annotated[int, Field(ge=1)]
