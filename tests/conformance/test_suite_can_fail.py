@@ -1,0 +1,84 @@
+"""Each fault of a server fails the clauses that it breaks, and no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.conformance.suite import conforms, run
+from edgekit.conformance.target import Target
+from tests.conformance.small_server import small_server
+
+FAULTS = {
+    "no extensions": {"rest/server-metadata"},
+    "says it is not ready": {"rest/live-body", "rest/ready-body"},
+    "null for a dynamic size": {"rest/tensor-metadata", "rest/output-tensors"},
+    "no version in the response": {"rest/infer-version", "rest/model-version"},
+    "any version": {"rest/refuses-unknown-version"},
+    "all outputs always": {"rest/outputs-chosen"},
+    "drops the id": {"rest/id-echoed"},
+    "a new id each time": {"rest/id-not-made-up"},
+    "flat data only": {"rest/nested-data"},
+    "NaN in JSON": {"rest/nan-is-valid-json"},
+    "any shape": {
+        "rest/refuses-negative-dimension",
+        "rest/refuses-fractional-dimension",
+        "rest/refuses-huge-dimension",
+        "rest/refuses-overflowing-shape",
+        "rest/refuses-wrong-rank",
+        "statistics/failures",  # which counts a request of the wrong rank
+    },
+    "errors like FastAPI's": {
+        "rest/error-bodies",
+        "rest/error-body-of-a-path",
+        "rest/error-body-of-a-method",
+        "rest/unknown-is-404",
+        "repository/load-unknown",
+    },
+    "every error is a 500": {"rest/client-errors-are-4xx", "rest/unknown-is-404"},
+    "big-endian inputs": {"binary/inputs", "binary/inputs-mixed", "binary/bytes"},
+    "BYTES without lengths": {
+        "binary/no-tail",
+        "binary/bytes",
+        "binary/response-header",
+        "binary/output-default",
+        "binary/output-one",
+        "binary/outputs-mixed",
+        "classification/binary",
+    },
+    "the request's default wins": {"binary/output-overrides"},
+    "ignores what follows the last tensor": {"binary/refuses-long-tail"},
+    "READY whatever the state": {"repository/unload-and-load"},
+    "unload does nothing": {"repository/unload-and-load"},
+    "loads anything": {"repository/load-unknown", "repository/load-outside"},
+    "successes are not counted": {"statistics/successes"},
+    "failures are not counted": {"statistics/failures"},
+    "the worst classes": {"classification/best", "classification/binary"},
+}
+
+
+def failed(*faults: str) -> tuple[set[str], bool]:
+    """The clauses that fail, and whether the server conforms all the same."""
+    with small_server(*faults) as url:
+        target = Target(url, unload=True)
+        outcomes = run(target)
+        target.close()
+    return {o.clause.id for o in outcomes if o.status == "fail"}, conforms(outcomes)
+
+
+def test_a_right_server_fails_nothing() -> None:
+    assert failed() == (set(), True)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_fails_its_clauses_only(fault: str) -> None:
+    assert failed(fault)[0] == FAULTS[fault]
+
+
+def test_advice_that_is_not_followed_still_conforms() -> None:
+    found, conforming = failed("a new id each time")
+    assert found
+    assert conforming
+
+
+def test_a_broken_promise_of_an_extension_does_not_conform() -> None:
+    assert not failed("the worst classes")[1]
