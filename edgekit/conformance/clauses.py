@@ -175,8 +175,6 @@ _STATISTICS_AND_CLASSES = (
     Clause("statistics/successes", "extension",
            "An inference adds to inference_count and success",
            extensions.stats_count_successes, _STATISTICS),
-    Clause("statistics/failures", "should", "A refused inference adds to fail",
-           extensions.stats_count_failures, _STATISTICS),
     Clause("statistics/unknown-model", "extension", "A model that it has not is an error",
            extensions.stats_unknown, _STATISTICS),
     Clause("classification/best", "extension",
@@ -185,7 +183,8 @@ _STATISTICS_AND_CLASSES = (
     Clause("classification/binary", "extension", "Also as a binary tensor",
            extensions.classes_in_binary, _CLASSES),
     Clause("classification/refuses-nonsense", "should",
-           "A count that is no positive number is refused", extensions.classes_refused, _CLASSES),
+           "A negative count, or one that is no number, is refused",
+           extensions.classes_refused, _CLASSES),
 )  # fmt: skip
 
 _GRPC = (

@@ -151,7 +151,7 @@ class SmallServer:
         try:
             response = self.answer(await self.body(request), request)
         except RefusedError:
-            self.counts["fail"] += not self.has("failures are not counted")
+            self.counts["fail"] += 1
             raise
         self.counts["success"] += not self.has("successes are not counted")
         return response

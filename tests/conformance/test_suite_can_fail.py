@@ -25,7 +25,6 @@ FAULTS = {
         "rest/refuses-huge-dimension",
         "rest/refuses-overflowing-shape",
         "rest/refuses-wrong-rank",
-        "statistics/failures",  # which counts a request of the wrong rank
     },
     "errors like FastAPI's": {
         "rest/error-bodies",
@@ -51,7 +50,6 @@ FAULTS = {
     "unload does nothing": {"repository/unload-and-load"},
     "loads anything": {"repository/load-unknown", "repository/load-outside"},
     "successes are not counted": {"statistics/successes"},
-    "failures are not counted": {"statistics/failures"},
     "the worst classes": {"classification/best", "classification/binary"},
 }
 
