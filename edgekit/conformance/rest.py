@@ -64,7 +64,7 @@ def slash(target: Target) -> None:
     reply = target.get("/v2/")
     if reply.status in {301, 302, 307, 308}:
         reply = target.get(reply.headers["location"])
-    expect(reply.status == 200, "the server's metadata", reply)
+    _strings(reply.object(), "name", "version")
 
 
 def health_body(path: str) -> Callable[[Target], None]:
@@ -84,7 +84,9 @@ def ready_means_every_model(target: Target) -> None:
     reply = target.post("/v2/repository/index", {})
     if reply.status != 200:
         raise NotApplicable("the server has no repository index")
-    for entry in reply.json():
+    listed = reply.json()
+    expect(_is(listed, list), "a list of models", reply)
+    for entry in listed:
         if entry.get("state") == "READY":
             one = target.get(f"/v2/models/{entry['name']}/ready")
             expect(one.status == 200, f"model {entry['name']!r} to be ready as well", one)

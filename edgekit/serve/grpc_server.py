@@ -121,7 +121,12 @@ class _Service:
         return messages.ServerReadyResponse(ready=await self._repository.ready())
 
     async def model_ready(self, message: Any, _: Any) -> Any:
-        model = self._repository.find(message.name, message.version or None)
+        try:
+            model = self._repository.find(message.name, message.version or None)
+        except ServeError as error:
+            if error.status != 503:
+                raise
+            return messages.ModelReadyResponse(ready=False)  # it is known, but not loaded
         return messages.ModelReadyResponse(ready=await model.ready())
 
     async def server_metadata(self, _: Any, __: Any) -> Any:
@@ -143,6 +148,9 @@ class _Service:
         return json_format.ParseDict({"models": found}, messages.RepositoryIndexResponse())
 
     async def repository_load(self, message: Any, _: Any) -> Any:
+        if message.parameters:
+            given = ", ".join(message.parameters)
+            raise ServeError(f"a model is loaded as it lies on disk, without {given}", status=501)
         await self._repository.load(message.model_name)
         return messages.RepositoryModelLoadResponse()
 

@@ -38,8 +38,10 @@ class RefusedError(Exception):
 
 
 class SmallServer:
+    """The server; ``faults`` may change while it runs."""
+
     def __init__(self, faults: set[str]) -> None:
-        self.faults, self.ready = faults, True
+        self.url, self.faults, self.ready = "", faults, True
         self.counts = {"success": 0, "fail": 0}
 
     def app(self) -> Starlette:
@@ -314,17 +316,25 @@ class SmallServer:
 
 
 @contextmanager
-def small_server(*faults: str) -> Iterator[str]:
-    """The URL of the server with these faults, in a thread of its own."""
-    config = uvicorn.Config(SmallServer(set(faults)).app(), port=0, log_level="critical")
+def running(*faults: str) -> Iterator[SmallServer]:
+    """The server with these faults, in a thread of its own."""
+    small = SmallServer(set(faults))
+    config = uvicorn.Config(small.app(), port=0, log_level="critical")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
+    small.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield small
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def small_server(*faults: str) -> Iterator[str]:
+    """Its URL, where nothing else is wanted of it."""
+    with running(*faults) as small:
+        yield small.url

@@ -104,3 +104,14 @@ def test_own_inputs_are_sent(url: str, tmp_path: Path, conformance: Callable[...
     assert done.code == 1
     by_id = {entry["id"]: entry for entry in json.loads(done.out)["clauses"]}
     assert by_id["rest/infer"]["got"].startswith("400")
+
+
+def test_a_missing_package_is_named(
+    conformance: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("edgekit.conformance")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    done = conformance("http://127.0.0.1:1")
+    assert done.code == 2
+    assert "the package 'httpx' is not installed" in done.err

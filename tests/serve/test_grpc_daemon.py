@@ -119,6 +119,7 @@ def test_tritonclient_manages_and_asks(address: str, sample: np.ndarray) -> None
         (statistics,) = client.get_inference_statistics("residual").model_stats
         assert statistics.inference_stats.success.count >= 1
         client.unload_model("residual")
+        assert not client.is_model_ready("residual")
         (entry,) = client.get_model_repository_index().models
         assert (entry.name, entry.state) == ("residual", "UNAVAILABLE")
         with pytest.raises(InferenceServerException) as caught:
@@ -136,3 +137,11 @@ def test_what_is_not_there_says_so(address: str) -> None:
         with pytest.raises(InferenceServerException) as caught:
             client.get_model_config("residual")  # an extension that this server does not have
         assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+def test_a_model_is_loaded_as_it_lies_on_disk_only(address: str) -> None:
+    with triton.InferenceServerClient(address) as client:
+        with pytest.raises(InferenceServerException, match="without config") as caught:
+            client.load_model("residual", config="{}")
+        assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
+        assert client.is_model_ready("residual")
