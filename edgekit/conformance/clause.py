@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from edgekit.conformance.target import Target
 
-__all__ = ["Clause", "Level", "NotApplicable", "Outcome", "Unmet", "expect"]
+__all__ = ["Clause", "Level", "NotApplicable", "Outcome", "Unmet", "as_list", "expect"]
 
 #: ``must``: every server. ``extension``: a server that advertises it. ``should``: advice,
 #: where the protocol is silent or leaves a choice and clients gain from one answer.
@@ -80,3 +80,14 @@ def expect(condition: object, expected: str, got: object) -> None:
     """
     if not condition:
         raise Unmet(expected, got)
+
+
+def as_list(value: object, expected: str) -> list[Any]:
+    """``value``, which is a list.
+
+    Raises:
+        Unmet: it is something else.
+    """
+    if not isinstance(value, list):
+        raise Unmet(expected, value)
+    return value

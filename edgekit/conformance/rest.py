@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.conformance.clause import NotApplicable, Unmet, expect
+from edgekit.conformance.clause import NotApplicable, Unmet, as_list, expect
 from edgekit.conformance.target import UNKNOWN, Reply, Target, read_answer
 from edgekit.conformance.tensors import DATATYPES, binary_tensor, datatype_of, json_tensor, same
 from edgekit.conformance.wrong import WRONG_JSON, reply_to
@@ -72,8 +72,8 @@ def health_body(path: str) -> Callable[[Target], None]:
         reply = target.get(path)
         if not reply.body:
             return
-        document = reply.json()
-        flags = [document.get(key) for key in ("live", "ready")] if _is(document, dict) else []
+        document = reply.object()
+        flags = (document.get("live"), document.get("ready"))
         expect(True in flags, "an empty body, or 'live' or 'ready': true", reply)
 
     return check
@@ -84,9 +84,7 @@ def ready_means_every_model(target: Target) -> None:
     reply = target.post("/v2/repository/index", {})
     if reply.status != 200:
         raise NotApplicable("the server has no repository index")
-    listed = reply.json()
-    expect(_is(listed, list), "a list of models", reply)
-    for entry in listed:
+    for entry in as_list(reply.json(), "a list of models"):
         if entry.get("state") == "READY":
             one = target.get(f"/v2/models/{entry['name']}/ready")
             expect(one.status == 200, f"model {entry['name']!r} to be ready as well", one)
@@ -97,7 +95,7 @@ def model_metadata(target: Target) -> None:
     _strings(document, "name", "platform")
     expect(document["name"] == target.model, f"name {target.model!r}", document["name"])
     for key in ("inputs", "outputs"):
-        expect(_is(document.get(key), list), f"{key!r} to be a list", document)
+        expect(isinstance(document.get(key), list), f"{key!r} to be a list", document)
     if "versions" in document:
         _list_of_strings(document, "versions")
 
@@ -108,7 +106,7 @@ def tensor_metadata(target: Target) -> None:
             _strings(entry, "name", "datatype")
             expect(entry["datatype"] in DATATYPES, "a datatype of the protocol", entry)
             shape = entry.get("shape")
-            whole = _is(shape, list) and all(type(dim) is int and dim >= -1 for dim in shape)
+            whole = isinstance(shape, list) and all(type(dim) is int and dim >= -1 for dim in shape)
             expect(whole, "a shape of sizes, -1 where they vary", entry)
 
 
@@ -122,8 +120,8 @@ def model_ready_body(target: Target) -> None:
     reply = target.get(f"{target.path}/ready")
     if not reply.body:
         return
-    document = reply.json()
-    good = _is(document, dict) and document.get("name", target.model) == target.model
+    document = reply.object()
+    good = document.get("name", target.model) == target.model
     expect(good and document.get("ready") is True, "an empty body, or name and ready", reply)
 
 
@@ -148,7 +146,7 @@ def model_version(target: Target) -> None:
     if target.metadata.get("versions"):
         expect(told in target.versions, f"one of the versions {target.versions}", told)
     else:
-        expect(told is None or _is(told, str), "no version, or a string", told)
+        expect(told is None or isinstance(told, str), "no version, or a string", told)
 
 
 def output_tensors(target: Target) -> None:
@@ -301,19 +299,19 @@ def _is_error(reply: Reply) -> bool:
         document = reply.json()
     except Unmet:
         return False
-    return _is(document, dict) and _is(document.get("error"), str) and bool(document["error"])
+    return (
+        isinstance(document, dict)
+        and isinstance(document.get("error"), str)
+        and bool(document["error"])
+    )
 
 
 def _strings(document: Mapping[str, Any], *keys: str) -> None:
     for key in keys:
-        expect(_is(document.get(key), str), f"{key!r} to be a string", document)
+        expect(isinstance(document.get(key), str), f"{key!r} to be a string", document)
 
 
 def _list_of_strings(document: Mapping[str, Any], key: str) -> None:
     found: Any = document.get(key)
-    good = _is(found, list) and all(_is(item, str) for item in found)
+    good = isinstance(found, list) and all(isinstance(item, str) for item in found)
     expect(good, f"{key!r} to be a list of strings", document)
-
-
-def _is(value: Any, kind: type) -> bool:
-    return isinstance(value, kind)

@@ -214,8 +214,8 @@ def _same_output_twice(message: Any, target: Target) -> None:
 
 
 def _unknown_version(message: Any, target: Target) -> None:
-    assert target.versions
-    message.model_version = "987654321"
+    unknown = max(target.versions) + "987654321"
+    message.model_version = unknown
 
 
 #: What is wrong with a ``ModelInferRequest``.

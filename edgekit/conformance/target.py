@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from edgekit.conformance.clause import NotApplicable, Unmet, expect
+from edgekit.conformance.clause import NotApplicable, Unmet, as_list, expect
 from edgekit.conformance.tensors import (
     DATATYPES,
     Array,
@@ -67,8 +67,8 @@ class Reply:
         """
         expect(self.status == 200, "status 200", self)
         document = self.json()
-        expect(isinstance(document, dict), "a JSON object", self)
-        assert isinstance(document, dict)
+        if not isinstance(document, dict):
+            raise Unmet("a JSON object", self)
         return document
 
     def __str__(self) -> str:
@@ -84,7 +84,15 @@ class Answer:
     reply: Reply
 
     def entry(self, name: str) -> dict[str, Any]:
-        return next(entry for entry in self.document["outputs"] if entry["name"] == name)
+        """The description of one output.
+
+        Raises:
+            Unmet: there is none.
+        """
+        for entry in self.document["outputs"]:
+            if entry["name"] == name:
+                return dict(entry)
+        raise Unmet(f"output {name!r}", self.document)
 
 
 class Target:
@@ -216,10 +224,10 @@ class Target:
 
     @property
     def versions(self) -> list[str]:
-        """The model's versions.
+        """The versions that the model lists.
 
         Raises:
-            NotApplicable: the server has none.
+            NotApplicable: it lists none.
         """
         found = self.metadata.get("versions")
         if not isinstance(found, list) or not found:
@@ -322,15 +330,15 @@ def read_answer(reply: Reply) -> Answer:
     expect(declared is None or declared.isdigit(), f"a number in {HEADER}", declared)
     length = len(reply.body) if declared is None else int(declared)
     document = Reply(200, {}, reply.body[:length]).object()
-    listed = document.get("outputs")
-    well = isinstance(listed, list) and all(
-        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in listed
-    )
-    expect(well, "'outputs' to be a list of objects with a name", document)
-    assert isinstance(listed, list)
+    told = "'outputs' to be a list of objects with a name"
+    listed = as_list(document.get("outputs"), told)
+    well = all(isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in listed)
+    expect(well, told, document)
     outputs, at = {}, length
     for entry in listed:
-        size = (entry.get("parameters") or {}).get("binary_data_size")
+        parameters = entry.get("parameters") or {}
+        expect(isinstance(parameters, dict), "'parameters' to be an object", entry)
+        size = parameters.get("binary_data_size")
         if size is None:
             outputs[entry["name"]] = read_json(entry)
             continue

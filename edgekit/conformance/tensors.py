@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.conformance.clause import Unmet, expect
+from edgekit.conformance.clause import Unmet, as_list, expect
 
 __all__ = [
     "DATATYPES",
@@ -152,12 +152,11 @@ def same(left: Array, right: Array) -> bool:
 
 
 def _declared(entry: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int]]:
-    datatype, shape = entry.get("datatype"), entry.get("shape")
-    expect(isinstance(datatype, str) and datatype in DATATYPES, "a known datatype", entry)
-    whole = isinstance(shape, list) and all(type(dim) is int and dim >= 0 for dim in shape)
+    datatype = str(entry.get("datatype"))
+    expect(datatype in DATATYPES, "a known datatype", entry)
+    shape = as_list(entry.get("shape"), "'shape' to be a list of sizes")
+    whole = all(type(dim) is int and dim >= 0 for dim in shape)
     expect(whole, "'shape' to be a list of sizes", entry)
-    assert isinstance(datatype, str)
-    assert isinstance(shape, list)
     return DATATYPES[datatype], shape
 
 

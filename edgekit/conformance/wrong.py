@@ -161,8 +161,8 @@ def _unknown_model(target: Target) -> Reply:
 
 
 def _unknown_version(target: Target) -> Reply:
-    assert target.versions
-    return target.post(f"{target.path}/versions/987654321/infer", target.document())
+    unknown = max(target.versions) + "987654321"
+    return target.post(f"{target.path}/versions/{unknown}/infer", target.document())
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from edgekit.conformance.clauses import CLAUSES
 from edgekit.conformance.suite import conforms, run
 from edgekit.conformance.target import Reply, Target
 from tests.conformance.small_server import SmallServer, running
@@ -96,6 +97,27 @@ def test_hardly_a_clause_passes_where_every_answer_is_an_empty_object(small: Sma
         "rest/error-bodies",  # it refuses nothing, as other clauses tell
         "rest/client-errors-are-4xx",
     }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[3]",
+        b'[{"state": "READY"}]',
+        b'{"outputs": [{"name": []}], "model_stats": [3], "extensions": 7}',
+        b'{"outputs": [{"name": "x", "parameters": 3}], "model_stats": [{"inference_stats": 1}]}',
+        b"\xff",
+    ],
+)
+def test_an_answer_of_any_form_is_an_outcome(small: SmallServer, body: bytes) -> None:
+    small.faults = set()
+    target = Target(small.url, unload=True)
+    assert target.extensions
+    target.send = lambda *_, **__: Reply(200, {}, body)
+    assert len(run(target)) == len(CLAUSES)
+    target.close()
 
 
 def test_advice_that_is_not_followed_still_conforms(small: SmallServer) -> None:
