@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -122,17 +123,10 @@ class Target:
     ) -> None:
         self.url, self.grpc, self.unload = url.rstrip("/"), grpc, unload
         self.headers = dict(headers or {})
-        # A connection each: servers close theirs after an error, and the next clause would pay.
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=60,
-            headers=self.headers,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
         self._replies: dict[str, Reply] = {}
-        self._check_answers()
+        self._http = self._connected()
         self.model = model or self._first_ready()
-        self.path = f"/v2/models/{self.model}"
+        self.path = f"/v2/models/{quote(self.model, safe='')}"
         self.metadata: dict[str, Any] = self._metadata()
         self.feeds = dict(feeds) if feeds is not None else self._made_feeds()
         self._check_feeds()
@@ -255,15 +249,23 @@ class Target:
             expected = f"the plain request's {name!r}, {wanted[name].ravel()[:4]}"
             expect(same(array, wanted[name]), expected, array.ravel()[:4])
 
-    def _check_answers(self) -> None:
+    def _connected(self) -> httpx.Client:
         try:
-            self._http.get("/v2")
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # A connection each: servers close theirs after an error, and the next clause would pay.
+            client = httpx.Client(
+                base_url=self.url,
+                timeout=60,
+                headers=self.headers,
+                limits=httpx.Limits(max_keepalive_connections=0),
+            )
+            client.get("/v2")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TargetError(
                 f"does not answer: {error}",
                 where=self.url,
                 fix="Start the server, or check the URL: http://HOST:PORT",
             ) from error
+        return client
 
     def _first_ready(self) -> str:
         reply = self.post("/v2/repository/index", {})

@@ -45,6 +45,16 @@ def answering(answers: dict[str, Any]) -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "http://[::1", "http://", "", "http://127.0.0.1:1", "ftp://a"]
+)
+def test_a_url_that_nothing_answers_is_told(url: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        Target(url)
+    assert "does not answer" in str(caught.value)
+    assert "http://HOST:PORT" in str(caught.value)
+
+
 def test_the_first_ready_model_is_taken() -> None:
     with small_server() as url:
         target = Target(f"{url}/")
