@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,8 @@ async def _serve(
     url = f"http://{shown}:{listener.getsockname()[1]}"
     over_grpc = None
     if grpc_port is not None:
+        # gRPC's core would tell on stderr what is told by us; it reads this when it is imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from edgekit.serve.grpc_server import start_grpc  # takes memory that few servers need
 
         limit = int(config.max_body_mb * 2**20)

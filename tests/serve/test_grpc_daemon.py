@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from edgekit.bundle import Bundle
 from edgekit.verify import Reference
 from tests.conftest import SHAPE
 from tests.serve.test_grpc_server import run
-from tests.serve.test_server import start, stop
+from tests.serve.test_server import EDGEKIT, start, stop
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +146,16 @@ def test_a_model_is_loaded_as_it_lies_on_disk_only(address: str) -> None:
             client.load_model("residual", config="{}")
         assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
         assert client.is_model_ready("residual")
+
+
+def test_a_grpc_port_in_use_is_one_line_and_exit_code_2(built: Path, address: str) -> None:
+    done = subprocess.run(
+        [*EDGEKIT, "serve", str(built), "--port", "0", "--grpc-port", address.partition(":")[2]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"edgekit: {address}: cannot be bound for gRPC. Choose another --grpc-port."
+    )
