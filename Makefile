@@ -7,6 +7,9 @@ TREE := build/types
 # The other quantizers, which do not fit into one environment with edgekit's dependencies.
 PEERS := build/peers
 
+# Other inference servers; a test builds it, too.
+SERVERS := build/servers
+
 # The other pruners, which do: edgekit's environment with theirs on top.
 PRUNERS := build/pruners
 
@@ -58,4 +61,9 @@ $(PEERS)/.ready: benchmarks/peers/requirements.txt constraints.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install -q -c constraints.txt torch
 	$(PEERS)/bin/pip install -q -r benchmarks/peers/requirements.txt
+	touch $@
+
+$(SERVERS)/.ready: benchmarks/servers.txt
+	test -x $(SERVERS)/bin/python || $(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/pip install -q --no-compile -r benchmarks/servers.txt
 	touch $@

@@ -8,6 +8,7 @@ import traceback
 import typer
 
 from edgekit.cli.compress import compress
+from edgekit.cli.conformance import conformance
 from edgekit.cli.demo import demo
 from edgekit.cli.diff import diff
 from edgekit.cli.doctor import doctor
@@ -33,7 +34,7 @@ app = typer.Typer(
     epilog="MODEL: a.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
 )
 COMMANDS = (
-    compress, export, verify, diff, profile, report, serve,
+    compress, export, verify, diff, profile, report, serve, conformance,
     pack, unpack, demo, recipes, doctor,
 )  # fmt: skip
 for command in COMMANDS:

@@ -24,6 +24,9 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Speak gRPC, too, on this port.")
+    ] = None,
     threads: Threads = None,
     device: Device = None,
     cores: Cores = None,
@@ -79,6 +82,7 @@ def serve(
         path,
         host=host,
         port=port,
+        grpc_port=grpc_port,
         config=_merged(settings, chosen, isolate=isolate, memory_mb=memory_mb, where=config),
         name=name,
         announce=lambda line: typer.echo(line, err=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +24,16 @@ __all__ = ["serve"]
 #: Seconds between two looks whether everything is answered.
 _DRAIN_STEP = 0.02
 
+#: Seconds that gRPC gets to send what was answered, after nothing is pending any more.
+_LAST_ANSWERS = 1.0
+
 
 def serve(
     path: Path,
     *,
     host: str,
     port: int,
+    grpc_port: int | None,
     config: ServerConfig,
     name: str | None,
     announce: Callable[[str], None],
@@ -39,6 +44,7 @@ def serve(
         path: the bundle or the folder.
         host: address to bind.
         port: port to bind, 0 for a free one.
+        grpc_port: the same for gRPC; None for no gRPC.
         config: of the server and its models.
         name: name of the one bundle in the URLs; None for the one in the bundle.
         announce: called with a line for the operator once requests are answered.
@@ -49,13 +55,14 @@ def serve(
         GateError: the artifact does not compute here what it should.
     """
     with _bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(path, listener, host, config, name, announce))
+        runner.run(_serve(path, listener, host, grpc_port, config, name, announce))
 
 
 async def _serve(
     path: Path,
     listener: socket.socket,
     host: str,
+    grpc_port: int | None,
     config: ServerConfig,
     name: str | None,
     announce: Callable[[str], None],
@@ -65,7 +72,15 @@ async def _serve(
     app = create_app(repository, config)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
-    for line in _greeting(repository, url):
+    over_grpc = None
+    if grpc_port is not None:
+        # gRPC's core would tell on stderr what is told by us; it reads this when it is imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        from edgekit.serve.grpc_server import start_grpc  # takes memory that few servers need
+
+        limit = int(config.max_body_mb * 2**20)
+        over_grpc = await start_grpc(repository, host, grpc_port, limit=limit)
+    for line in _greeting(repository, url, f"{shown}:{over_grpc.port}" if over_grpc else None):
         announce(line)
     # What is loaded by now stays: the collector need not look at it at every turn.
     gc.collect()
@@ -78,13 +93,18 @@ async def _serve(
         date_header=False,
         timeout_graceful_shutdown=int(config.drain_s) + 1,
     )
-    await _Server(settings, repository).serve(sockets=[listener])
+    try:
+        await _Server(settings, repository).serve(sockets=[listener])
+    finally:
+        if over_grpc is not None:
+            await over_grpc.stop(_LAST_ANSWERS)
 
 
-def _greeting(repository: Repository, url: str) -> list[str]:
+def _greeting(repository: Repository, url: str, grpc: str | None) -> list[str]:
     models = list(repository.servables())
     listed = ", ".join(f"{model.name} ({model.platform})" for model in models) or "no model yet"
-    lines = [f"Serving {listed} at {url}, see {url}/docs"]
+    too = f" and gRPC at {grpc}" if grpc else ""
+    lines = [f"Serving {listed} at {url}{too}, see {url}/docs"]
     if models:
         lines.append(f"Try: {curl_command(models[0], url)}")
     return lines
