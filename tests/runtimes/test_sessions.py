@@ -90,7 +90,7 @@ def test_an_unknown_runtime_suggests_the_nearest() -> None:
         runtimes.get("onxruntime")
 
 
-@pytest.mark.parametrize("name", ["ncnn", "openvino", "torch"])
+@pytest.mark.parametrize("name", ["executorch", "ncnn", "openvino", "torch"])
 def test_a_missing_package_tells_the_install_command(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
