@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 __all__ = ["ExportOptions", "Exporter", "Format", "ShapeRange"]
 
 Format = Literal[
-    "executorch", "ncnn", "onnx", "openvino-ir", "ort", "tensorrt-engine", "torch-program"
+    "executorch", "ncnn", "onnx", "openvino-ir", "ort", "tensorrt-engine", "tflite", "torch-program"
 ]
 
 

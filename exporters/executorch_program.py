@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 from edgekit.exporters.base import ExportOptions, Format
+from edgekit.exporters.required import require_package, require_program
 
-from edgekit.errors import ExportError
 from edgekit.quiet import quiet
 from edgekit.spec import to_rows
 
@@ -29,23 +28,15 @@ class ExecuTorchExporter:
     needs_program = True
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
-        if importlib.util.find_spec("executorch") is None:
-            raise ExportError(
-                "executorch is not installed", fix="Run: pip install 'edgekit[executorch]'"
-            )
-        if options.program is None:
-            raise ExportError(
-                "ExecuTorch cannot read an ONNX file",
-                where=onnx_path.name,
-                fix="Leave executorch out with --runtime, or give the PyTorch model itself",
-            )
+        require_package("executorch", "executorch", "executorch")
+        traced = require_program(options, onnx_path, "executorch", "ExecuTorch")
         with quiet():  # ExecuTorch warns and logs about itself when it is imported
             from edgekit.exporters.bounded import bounded  # imports torch: heavy
             from edgekit.exporters.executorch_lowering import lowered
 
             from edgekit.programs import load_program
 
-        named = load_program(options.program)
+        named = load_program(traced)
         program, ranges = bounded(named, options.shapes)
         lower = lowered(program, onnx_path.name)
         made, specs = stem.with_suffix(".pte"), stem.with_suffix(".json")

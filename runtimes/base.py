@@ -266,13 +266,13 @@ def wrong_results(engine: str, error: Exception) -> SpecError:
     )
 
 
-def installed(package: str) -> RuntimeStatus:
-    """The status of a runtime that needs no more than a package, and an extra of its name."""
+def installed(package: str, extra: str = "") -> RuntimeStatus:
+    """The status of a runtime that needs a package only; its extra is called so, or ``extra``."""
     if importlib.util.find_spec(package) is None:
         return RuntimeStatus(
             usable=False,
             reason=f"{package} is not installed",
-            install=f"pip install 'edgekit[{package}]'",
+            install=f"pip install 'edgekit[{extra or package}]'",
         )
     return RuntimeStatus(usable=True, version=importlib.metadata.version(package))
 
