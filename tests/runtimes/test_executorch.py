@@ -28,6 +28,8 @@ pytest.importorskip(
     "executorch", reason="executorch is not installed: pip install 'edgekit[executorch]'"
 )
 
+pytestmark = pytest.mark.slow  # importing its exporter and the first lowering
+
 EXECUTORCH = runtimes.get("executorch")
 ROWS = 50
 
