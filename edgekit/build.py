@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from edgekit import exporters
@@ -351,13 +352,10 @@ class Builder:
     def _options(
         self, target: Target, onnx: Path, told: Callable[[str], None] | None = None
     ) -> ExportOptions:
-        shapes = {}
-        if exporters.get(target.runtime).needs_gpu_target:
-            example = {name: x.shape for name, x in self._workload.example_inputs.items()}
-            shapes = self._engines.shapes(tensor_specs(ir.load(onnx).graph.inputs), example)
+        example = {name: np.shape(x) for name, x in self._workload.example_inputs.items()}
         return ExportOptions(
             target.gpu,
-            shapes,
+            self._engines.shapes(tensor_specs(ir.load(onnx).graph.inputs), example),
             told=told,
             workspace=self._engines.workspace,
             refit=self._engines.refit,

@@ -21,6 +21,7 @@ _PARTS = (
     ("PyTorch export", "onnxscript", "onnxscript", "pip install 'edgekit[torch]'"),
     ("OpenVINO export", "openvino", "openvino", "pip install 'edgekit[openvino]'"),
     ("ncnn export", "pnnx", "pnnx", "pip install 'edgekit[pnnx]'"),
+    ("LiteRT export", "litert_torch", "litert-torch", "pip install 'edgekit[litert-torch]'"),
     ("TensorRT-RTX engines", "tensorrt_rtx", "tensorrt-rtx", "pip install 'edgekit[tensorrt-rtx]'"),
     ("serve", "fastapi", "fastapi", "pip install 'edgekit[serve]'"),
     ("report", "matplotlib", "matplotlib", "pip install 'edgekit[report]'"),

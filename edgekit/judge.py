@@ -149,10 +149,10 @@ class Judge:
 
     def _any_batch(self, artifact: Artifact) -> Predict:
         """Runs the artifact on batches that may be larger than those its engine takes."""
-        run, engine = self._sessions[artifact.id].run, artifact.engine
-        if engine is None or not engine.shapes or not divisible(self._workload):
-            return run
-        return in_pieces(run, min(shapes.largest[0] for shapes in engine.shapes.values()))
+        session = self._sessions[artifact.id]
+        if not session.limits or not divisible(self._workload):
+            return session.run
+        return in_pieces(session.run, min(most[0] for _, most in session.limits.values()))
 
     def profile(self) -> list[Samples]:
         """Latency of every artifact on one sample, all in one interleaved run."""

@@ -55,8 +55,8 @@ __all__ = ["Timing", "make_bundle"]
 _STORED_BYTES = 2 * 2**20
 
 _PACKAGES = (
-    "edgekit", "ncnn", "numpy", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx",
-    "torch",
+    "ai-edge-litert", "edgekit", "executorch", "litert-torch", "ncnn", "numpy", "onnx",
+    "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "torch",
 )  # fmt: skip
 
 

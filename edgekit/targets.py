@@ -37,11 +37,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How engines for GPUs are built.
+    """How engines for GPUs are built, and others that take some sizes only.
 
     Attributes:
         ranges: smallest, typical and largest size of a dynamic dimension, by its name. An engine
-            takes no others, and is fastest at the typical one.
+            takes no others, and one for a GPU is fastest at the typical one.
         workspace: bytes of scratch memory that a kernel may use; None for what there is.
         refit: let the weights be exchanged later.
     """

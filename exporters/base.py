@@ -13,7 +13,9 @@ from typing import Literal, Protocol
 
 __all__ = ["ExportOptions", "Exporter", "Format", "ShapeRange"]
 
-Format = Literal["ncnn", "onnx", "openvino-ir", "ort", "tensorrt-engine", "torch-program"]
+Format = Literal[
+    "executorch", "ncnn", "onnx", "openvino-ir", "ort", "tensorrt-engine", "tflite", "torch-program"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class ExportOptions:
 
     Attributes:
         gpu: compute capability such as ``sm89``, for engines that are tied to one.
-        shapes: for each input with a dynamic dimension, where the target is a GPU.
+        shapes: for each input with a dynamic dimension, for engines that take some sizes only.
         told: hears of each graph pass that was undone because it changed a result; None where the
             artifact is only timed or tried, and graph passes need not prove themselves again.
         workspace: bytes of scratch memory that a GPU kernel may use; None for what there is.

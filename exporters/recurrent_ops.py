@@ -14,7 +14,7 @@ import torch
 from onnxscript.function_libs.torch_lib.ops import core
 from torch.nn.modules import rnn
 
-__all__ = ["TRANSLATIONS", "whole_layers"]
+__all__ = ["TRANSLATIONS", "runnable", "whole_layers"]
 
 _SETTINGS = (
     "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, "
@@ -49,6 +49,21 @@ TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.edgekit.lstm.default: core.aten_lstm,
     torch.ops.edgekit.gru.default: core.aten_gru,
 }
+
+#: PyTorch's own, which take the same arguments.
+_OWN = {
+    torch.ops.edgekit.lstm.default: torch.ops.aten.lstm.input,
+    torch.ops.edgekit.gru.default: torch.ops.aten.gru.input,
+}
+
+
+def runnable(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program with PyTorch's own operators in place of these, changed in place."""
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            node.target = _OWN.get(node.target, node.target)
+    program.graph_module.recompile()
+    return program
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 from edgekit.exporters.graph import tensor_specs
 from edgekit.exporters.naming import name_dims, name_outputs, note_modules
-from edgekit.exporters.recurrent_ops import TRANSLATIONS, whole_layers
+from edgekit.exporters.recurrent_ops import TRANSLATIONS, runnable, whole_layers
 from edgekit.exporters.save import save_onnx
 from edgekit.exporters.simplify import simplify_converted
 from edgekit.exporters.traced import make_convertible
@@ -72,9 +72,8 @@ def export_onnx(
         model.train(training)
     _save_checked(graph, path)
     if program is not None:
-        save_program(
-            traced, program, tensor_specs(graph.graph.inputs), tensor_specs(graph.graph.outputs)
-        )
+        inputs, outputs = graph.graph.inputs, graph.graph.outputs
+        save_program(runnable(traced), program, tensor_specs(inputs), tensor_specs(outputs))
     return path
 
 

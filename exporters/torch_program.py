@@ -6,8 +6,7 @@ import shutil
 from pathlib import Path
 
 from edgekit.exporters.base import ExportOptions, Format
-
-from edgekit.errors import ExportError
+from edgekit.exporters.required import require_program
 
 __all__ = ["TorchProgramExporter"]
 
@@ -21,10 +20,5 @@ class TorchProgramExporter:
     needs_program = True
 
     def export(self, onnx_path: Path, stem: Path, options: ExportOptions) -> list[Path]:
-        if options.program is None:
-            raise ExportError(
-                "PyTorch cannot run an ONNX file",
-                where=onnx_path.name,
-                fix="Leave torch out with --runtime, or give the PyTorch model itself",
-            )
-        return [Path(shutil.copyfile(options.program, stem.with_suffix(".pt2")))]
+        program = require_program(options, onnx_path, "torch", "PyTorch")
+        return [Path(shutil.copyfile(program, stem.with_suffix(".pt2")))]

@@ -14,20 +14,23 @@ from edgekit.errors import UnsupportedOperatorError
 __all__ = ["unsupported"]
 
 
-def unsupported(program: torch.export.ExportedProgram, operator: str) -> UnsupportedOperatorError:
+def unsupported(
+    program: torch.export.ExportedProgram, operator: str, target: str = "ONNX"
+) -> UnsupportedOperatorError:
     """The error of an operator that the converter has no function for.
 
     Args:
         program: as it was traced, with the operators that were written.
         operator: the one that was left when the converter had decomposed those,
             ``prims.bessel_j0`` of ``aten.special_bessel_j0``.
+        target: the format that lacks it.
     """
     node = next(_nodes(program, operator), None)
     if node is None:
-        return UnsupportedOperatorError(operator, "", "ONNX", rewrite=REWRITES.get(operator, ""))
+        return UnsupportedOperatorError(operator, "", target, rewrite=REWRITES.get(operator, ""))
     written = _written(node)
     return UnsupportedOperatorError(
-        written, _module(node), "ONNX", source=_source(node), rewrite=REWRITES.get(written, "")
+        written, _module(node), target, source=_source(node), rewrite=REWRITES.get(written, "")
     )
 
 

@@ -12,11 +12,12 @@ from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from edgekit.runtimes.cores import on_cores
+from edgekit.runtimes.limits import Limits, check_limits
 
 from edgekit.errors import RuntimeUnavailableError, SpecError
 from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
@@ -116,6 +117,7 @@ class Session(ABC):
         layers: with :attr:`SessionOptions.intermediates`, every floating-point result inside, in
             the order of computation; :meth:`run` then returns those that have names, too, by
             their :attr:`Layer.tensor`.
+        limits: the sizes of inputs, where the engine was built for some only.
         states: what the model wants carried from call to call, where the artifact says so.
             :meth:`run` does not; see :meth:`stateful`.
     """
@@ -123,6 +125,7 @@ class Session(ABC):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     layers: tuple[Layer, ...] = ()
+    limits: Limits = MappingProxyType({})
     states: tuple[State, ...] = ()
     _worker: ThreadPoolExecutor | None = None
     _cores: tuple[int, ...] | None = None
@@ -142,6 +145,7 @@ class Session(ABC):
 
         Raises:
             SpecError: the feeds do not fit :attr:`inputs`, or ``out`` does not fit the outputs.
+            OutOfRangeError: the feeds have sizes beyond :attr:`limits`.
         """
         if self._cores is None:
             return self._checked_run(feeds, out)
@@ -153,6 +157,7 @@ class Session(ABC):
         if not all(type(array) is np.ndarray for array in feeds.values()):
             arrays = {name: _array(name, value) for name, value in feeds.items()}
         check_feeds(self.inputs, arrays)
+        check_limits(self.limits, arrays)
         if not out:
             return self._run(arrays)
         self._check_out(out)
@@ -261,13 +266,13 @@ def wrong_results(engine: str, error: Exception) -> SpecError:
     )
 
 
-def installed(package: str) -> RuntimeStatus:
-    """The status of a runtime that needs no more than a package, and an extra of its name."""
+def installed(package: str, extra: str = "") -> RuntimeStatus:
+    """The status of a runtime that needs a package only; its extra is called so, or ``extra``."""
     if importlib.util.find_spec(package) is None:
         return RuntimeStatus(
             usable=False,
             reason=f"{package} is not installed",
-            install=f"pip install 'edgekit[{package}]'",
+            install=f"pip install 'edgekit[{extra or package}]'",
         )
     return RuntimeStatus(usable=True, version=importlib.metadata.version(package))
 
@@ -289,6 +294,20 @@ def only_cpu(engine: str, options: SessionOptions) -> None:
             f"edgekit cannot choose cores for {engine}, whose threads all sessions share",
             where="cores",
             fix="Leave them out, and start the whole process under taskset -c",
+        )
+
+
+def not_inside(engine: str, artifact: Path, options: SessionOptions) -> None:
+    """Refuse to return what is computed inside, for an engine that does not give it.
+
+    Raises:
+        RuntimeUnavailableError: ``options`` ask for it.
+    """
+    if options.intermediates:
+        raise RuntimeUnavailableError(
+            f"edgekit cannot look inside {engine}'s models",
+            where=str(artifact),
+            fix="Compare the artifact of another runtime",
         )
 
 

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions, installed, only_cpu
+from edgekit.runtimes.base import (
+    RuntimeStatus,
+    Session,
+    SessionOptions,
+    installed,
+    not_inside,
+    only_cpu,
+)
 from edgekit.runtimes.files import check_file, refused
 
-from edgekit.errors import RuntimeUnavailableError
 from edgekit.spec import Feeds, Outputs, TensorSpec, from_rows
 
 if TYPE_CHECKING:
@@ -34,12 +40,7 @@ class Ncnn:
         import ncnn  # optional: only when this runtime is used
 
         only_cpu("ncnn", options)
-        if options.intermediates:
-            raise RuntimeUnavailableError(
-                "edgekit cannot look inside ncnn's models",
-                where=str(artifact),
-                fix="Compare the artifact of another runtime",
-            )
+        not_inside("ncnn", artifact, options)
         weights, specs = artifact.with_suffix(".bin"), artifact.with_suffix(".json")
         for path in (artifact, weights, specs):
             check_file(path, path.suffix if path != artifact else ".param")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,13 +19,11 @@ from edgekit.runtimes.kept import KeptFile
 from edgekit.cache import writeable
 from edgekit.engine_file import GPU_TARGETS, EngineFile, read_engine_file
 from edgekit.engine_log import ErrorLog
-from edgekit.errors import OutOfRangeError, RuntimeUnavailableError
+from edgekit.errors import RuntimeUnavailableError
 from edgekit.gpu import find_gpu
 from edgekit.spec import DTYPES, Feeds, Outputs, TensorSpec
 
-__all__ = ["TensorRt", "TensorRtRtx", "check_engine", "check_shape"]
-
-_Shape = tuple[int, ...]
+__all__ = ["TensorRt", "TensorRtRtx", "check_engine"]
 
 
 class TensorRt:
@@ -181,21 +179,6 @@ def check_engine(file: EngineFile, artifact: Path, runtime: str, status: Runtime
         )
 
 
-def check_shape(name: str, shape: _Shape, least: _Shape, most: _Shape) -> None:
-    """Refuse an input of a size that the engine was not built for.
-
-    Raises:
-        OutOfRangeError: a dimension lies outside the engine's optimization profile.
-    """
-    for axis, (size, low, high) in enumerate(zip(shape, least, most, strict=True)):
-        if not low <= size <= high:
-            raise OutOfRangeError(
-                f"axis {axis} is {size}, the engine takes {low} to {high}",
-                where=f"tensor {name!r}",
-                fix="Build the engine with a --range that holds it",
-            )
-
-
 class _TensorRtSession(Session):
     """One execution context; calls from several threads run one after the other."""
 
@@ -211,7 +194,7 @@ class _TensorRtSession(Session):
                 )
         self.inputs = tuple(_spec(trt, engine, name) for name in inputs)
         self.outputs = tuple(_spec(trt, engine, name) for name in names if name not in inputs)
-        self._limits: Mapping[str, tuple[_Shape, _Shape]] = {
+        self.limits = {
             spec.name: (tuple(low), tuple(high))
             for spec in self.inputs
             if spec.dynamic
@@ -228,8 +211,6 @@ class _TensorRtSession(Session):
             arrays = {
                 spec.name: np.require(feeds[spec.name], requirements="C") for spec in self.inputs
             }
-            for name, (least, most) in self._limits.items():
-                check_shape(name, arrays[name].shape, least, most)
             for name, array in arrays.items():
                 self._context.set_input_shape(name, array.shape)
                 self._context.set_tensor_address(name, self._memory.upload(name, array))

@@ -46,8 +46,8 @@ Ranges = Annotated[
     typer.Option(
         "--range",
         metavar="NAME=MIN:TYPICAL:MAX",
-        help="Sizes of a dynamic dimension that GPU engines take, such as batch=1:4:16; repeat for "
-        "several [default: 1 to 8 times the example's].",
+        help="Sizes of a dynamic dimension that GPU engines and ExecuTorch take, such as "
+        "batch=1:4:16; repeat for several [default: 1 to 8 times the example's].",
     ),
 ]
 Workspace = Annotated[

@@ -45,17 +45,21 @@ def graph(tmp_path_factory: pytest.TempPathFactory, model: nn.Module) -> Path:
         dynamic={"x": {0: "batch", 1: "length"}},
         output_names=["read", "h", "bare", "g"],
         opset=20,
+        program=folder / "p.pt2",
     )
     return prepare_onnx(exported, folder / "p.onnx")
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("engine", "suffix"), [("onnxruntime", ".onnx"), ("openvino", ".onnx"), ("torch", ".pt2")]
+)
 @pytest.mark.parametrize("shape", [(1, 1, 4), (3, 9, 4)])
 def test_other_lengths_than_the_examples_compute_the_same(
-    graph: Path, model: nn.Module, engine: str, shape: tuple[int, ...]
+    graph: Path, model: nn.Module, engine: str, suffix: str, shape: tuple[int, ...]
 ) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    with runtimes.get(engine).load(graph) as session, torch.no_grad():
+    artifact = graph.with_suffix(suffix)
+    with runtimes.get(engine).load(artifact) as session, torch.no_grad():
         for got, wanted in zip(session.run({"x": x.numpy()}).values(), model(x), strict=True):
             np.testing.assert_allclose(got, wanted.numpy(), atol=1e-5)
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 import torch
-from edgekit.exporters import ExportOptions, get
+from edgekit.exporters import ExportOptions, ShapeRange, get
 from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 
@@ -39,7 +39,8 @@ def artifacts(built: Path, program: Path, tmp_path_factory: pytest.TempPathFacto
     """Exported where a runtime asks for it first; for most tests of ONNX readers, as it is."""
     made = {"onnxruntime": built / "model.onnx", "openvino": built / "model.onnx"}
     folder = tmp_path_factory.mktemp("artifacts")
-    options = ExportOptions(None, {}, program=program)
+    shapes = {"image": ShapeRange((1, *SHAPE), (1, *SHAPE), (8, *SHAPE))}
+    options = ExportOptions(None, shapes, program=program)
 
     def artifact(name: str) -> Path:
         if name not in made:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorrt_rtx as trt
 from edgekit.runtimes import RuntimeStatus
 from edgekit.runtimes.cuda_memory import CudaMemory
-from edgekit.runtimes.tensorrt import TensorRtRtx, check_engine, check_shape
+from edgekit.runtimes.limits import check_limits
+from edgekit.runtimes.tensorrt import TensorRtRtx, check_engine
 
 from edgekit import runtimes
 from edgekit.engine_file import read_engine_file
@@ -105,9 +107,10 @@ def test_what_tensorrt_itself_finds_malformed_is_told(engine: Path, tmp_path: Pa
 
 
 def test_a_size_outside_the_profile_says_what_the_engine_takes() -> None:
-    check_shape("x", (8, 4), (1, 4), (8, 4))
+    limits = {"x": ((1, 4), (8, 4))}
+    check_limits(limits, {"x": np.zeros((8, 4))})
     with pytest.raises(SpecError, match=r"axis 0 is 9, the engine takes 1 to 8.*--range"):
-        check_shape("x", (9, 4), (1, 4), (8, 4))
+        check_limits(limits, {"x": np.zeros((9, 4))})
 
 
 @without_gpu
