@@ -18,6 +18,8 @@ from edgekit.cli.profile import profile
 from edgekit.cli.recipes import recipes
 from edgekit.cli.report import report
 from edgekit.cli.serve import serve
+from edgekit.cli.sign import keygen, sign
+from edgekit.cli.token import token
 from edgekit.cli.verify import verify
 from edgekit.cli.zoo import app as zoo
 
@@ -35,7 +37,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     compress, export, verify, diff, profile, report, serve, conformance,
-    pack, unpack, demo, recipes, doctor,
+    pack, unpack, sign, keygen, token, demo, recipes, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
