@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from edgekit.security.access import Access, Denied
+from edgekit.security.policy import POLICY
 from edgekit.security.tokens import Scope
 
 __all__ = ["Guard"]
@@ -34,16 +35,12 @@ _INDEX = "/v2/repository/index"
 #: Answers that hold data and no pages.
 _API = ("/v2", "/predict", "/metrics")
 
-_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", _POLICY))
+_PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
 _API_HEADERS = (*_PAGE_HEADERS, (b"cache-control", b"no-store"))
 
 
