@@ -7,6 +7,7 @@ import traceback
 
 import typer
 
+from edgekit.cli.client import client
 from edgekit.cli.compress import compress
 from edgekit.cli.conformance import conformance
 from edgekit.cli.demo import demo
@@ -36,7 +37,7 @@ app = typer.Typer(
     epilog="MODEL: a.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
 )
 COMMANDS = (
-    compress, export, verify, diff, profile, report, serve, conformance,
+    compress, export, verify, diff, profile, report, serve, client, conformance,
     pack, unpack, sign, keygen, token, demo, recipes, doctor,
 )  # fmt: skip
 for command in COMMANDS:

@@ -120,7 +120,12 @@ def decode(headers: Mapping[str, str], body: bytes, where: str) -> dict[str, Arr
 
 
 def _array(value: Any, where: str) -> Array:
-    array: Array = np.asarray(value)
+    try:
+        array: Array = np.asarray(value)
+    except ValueError as error:
+        raise ClientError(
+            f"is no array: {error}", where=where, fix="Give rows of one length"
+        ) from error
     if array.dtype.kind in "US":
         array = array.astype(object)
     if array.dtype.name not in datatypes.DATATYPES:
@@ -134,19 +139,19 @@ def _array(value: Any, where: str) -> Array:
 
 def _to_json(array: Array, where: str) -> Any:
     fix = "Leave out binary=False"
-    if is_float(array.dtype):
+    if array.dtype.kind == "O":
+        try:
+            return [item.decode() if isinstance(item, bytes) else str(item) for item in array.flat]
+        except UnicodeDecodeError as error:
+            what = "JSON carries text only, not any bytes"
+            raise ClientError(what, where=where, fix=fix) from error
+    kind = array.dtype.newbyteorder("=")
+    if is_float(kind):
         if not np.isfinite(array).all():
             raise ClientError("JSON has no NaN and no infinity", where=where, fix=fix)
-        # orjson does not know bfloat16, and writes float16 with the digits of float32.
-        return array.astype(np.float32 if array.itemsize == 2 else array.dtype, copy=False).reshape(
-            -1
-        )
-    if array.dtype.kind != "O":
-        return array.reshape(-1)
-    try:
-        return [item.decode() if isinstance(item, bytes) else str(item) for item in array.flat]
-    except UnicodeDecodeError as error:
-        raise ClientError("JSON carries text only, not any bytes", where=where, fix=fix) from error
+        if kind.itemsize == 2:  # orjson does not know bfloat16, and float16 it writes as float32
+            kind = np.dtype(np.float32)
+    return np.ascontiguousarray(array, kind).reshape(-1)
 
 
 def _from_json(entry: Mapping[str, Any]) -> Array:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import signal
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,27 +16,10 @@ from edgekit.security.protection import SecurityConfig
 from edgekit.security.tokens import add_token
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.repository import Repository
+from tests.daemon import EDGEKIT, running
 from tests.security.certificates import Authority
 
-EDGEKIT = [sys.executable, "-m", "edgekit"]
 ANYWHERE = "0.0.0.0"  # noqa: S104, it has to be asked for
-
-
-@contextmanager
-def running(bundle: Path, *options: str) -> Iterator[tuple[str, list[str]]]:
-    """A server with these options: its URL, and what it has told when the block is left."""
-    command = [*EDGEKIT, "serve", str(bundle), "--port", "0", "--runtime", "onnxruntime", *options]
-    told: list[str] = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        told.append(process.stderr.readline())
-        found = re.search(r"https?://[\d.]+:\d+", told[0])
-        try:
-            assert found, told[0] + process.stderr.read()
-            yield found[0].replace(ANYWHERE, "127.0.0.1"), told
-        finally:
-            process.send_signal(signal.SIGTERM)
-            told.append(process.stderr.read())
 
 
 def test_a_server_with_tokens_over_tls(built: Path, tmp_path: Path) -> None:
