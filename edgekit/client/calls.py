@@ -33,8 +33,9 @@ _NOTHING = Encoded({}, ())
 _JSON_OBJECT = Encoded({"Content-Type": "application/json"}, (b"{}",))
 #: How servers say that a model or they themselves are not ready; the protocol leaves it open.
 _NOT_READY = frozenset({400, 503})
-#: Bytes given to the socket at once. Clients copy what a send left over: of little, little.
-_CHUNK = 2**18
+#: Bytes given to the transport at once. It copies what each send left over: a tensor of 64 MB takes
+#: 9 times as long in one piece.
+_CHUNK = 2**20
 
 
 class Calls:

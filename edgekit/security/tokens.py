@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import secrets
 import stat
 from enum import StrEnum
@@ -64,7 +65,7 @@ def load_tokens(path: Path) -> tuple[Token, ...]:
         SecurityError: the file is missing, malformed, empty or writable by others.
     """
     try:
-        others_write = path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        others_write = os.name == "posix" and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         text = path.read_bytes().decode()
     except OSError as error:
         raise SecurityError(
