@@ -7,7 +7,7 @@ returns the result; :mod:`edgekit.client.http` drives it with or without ``await
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -31,8 +31,10 @@ Steps: TypeAlias = Generator[httpx.Request | float, Outcome | None, _T]
 _DEADLINE = "X-Request-Timeout-Ms"
 _NOTHING = Encoded({}, ())
 _JSON_OBJECT = Encoded({"Content-Type": "application/json"}, (b"{}",))
-#: How servers say that a model or they themselves are not ready; the protocol leaves it open.
-_NOT_READY = frozenset({400, 503})
+#: How servers say that they are not ready, and that a model is not, which the protocol leaves open:
+#: MLServer does not know a model before it is loaded, Triton calls it a bad request.
+_NOT_READY = frozenset({503})
+_MODEL_NOT_READY = frozenset({400, 404, 503})
 #: Bytes given to the transport at once. It copies what each send left over: a tensor of 64 MB takes
 #: 9 times as long in one piece.
 _CHUNK = 2**20
@@ -160,16 +162,19 @@ class Calls:
         Raises:
             ClientError: nothing answers.
         """
-        return (yield from self._probe("/v2/health/live"))
+        return (yield from self._probe("/v2/health/live", _NOT_READY))
 
     def ready(self, model: str | None = None, version: str | int | None = None) -> Steps[bool]:
         """Whether all models work, or one does.
 
+        A model that the server does not know is not ready.
+
         Raises:
-            ClientError: nothing answers, or there is no such model.
+            ClientError: nothing answers, or something else than a server of the protocol.
         """
-        path = "/v2/health/ready" if model is None else f"{_model(model, version)}/ready"
-        return (yield from self._probe(path))
+        if model is None:
+            return (yield from self._probe("/v2/health/ready", _NOT_READY))
+        return (yield from self._probe(f"{_model(model, version)}/ready", _MODEL_NOT_READY))
 
     def models(self) -> Steps[list[dict[str, Any]]]:
         """Every version of every model: its ``name``, ``version``, ``state`` and ``reason``."""
@@ -201,10 +206,12 @@ class Calls:
             self._binary = "binary_tensor_data" in server.get("extensions", ())
         return self._binary
 
-    def _probe(self, path: str) -> Steps[bool]:
+    def _probe(self, path: str, no: Collection[int]) -> Steps[bool]:
         outcome = yield from _sent(self._request("GET", path, _NOTHING, None))
-        if isinstance(outcome, httpx.Response) and outcome.status_code in {200, *_NOT_READY}:
-            return outcome.status_code == 200
+        if isinstance(outcome, httpx.Response) and (
+            outcome.is_success or outcome.status_code in no
+        ):
+            return outcome.is_success
         raise self._error(path, outcome)
 
     def _json(

@@ -58,6 +58,22 @@ def test_the_server_and_its_models_tell_what_they_are(ask: Callable[..., Any]) -
     assert ask(lambda c: c.statistics("residual"))["model_stats"][0]["version"] == "1"
 
 
+@pytest.mark.parametrize("status", [400, 404, 503])
+def test_however_a_server_says_it_a_model_is_not_ready(status: int) -> None:
+    with answering(scripted((status, {}, b"{}"))) as (url, requests):
+        assert blocking(url, lambda c: c.ready("m")) is False
+    assert len(requests) == 1  # a question, not a call that has to succeed
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_something_else_than_a_server_of_the_protocol_is_no_answer(status: int) -> None:
+    with (
+        answering(scripted((status, {}, b"{}"))) as (url, _),
+        pytest.raises(ClientError, match=f"answered {status}"),
+    ):
+        blocking(url, lambda c: c.ready())
+
+
 def test_models_are_unloaded_and_loaded(ask: Callable[..., Any]) -> None:
     ask(lambda c: c.unload("residual"))
     assert ask(lambda c: c.ready("residual")) is False
@@ -69,7 +85,6 @@ def test_models_are_unloaded_and_loaded(ask: Callable[..., Any]) -> None:
     ("call", "status", "message"),
     [
         (lambda c: c.infer("residul", {}), 404, "unknown model 'residul'.*Ask models"),
-        (lambda c: c.ready("residul"), 404, "unknown model"),
         (lambda c: c.load("a..b"), 400, "cannot be the name of a model"),
         (lambda c: c.metadata("residual", "9"), 404, "unknown version '9'"),
         (lambda c: c.infer("residual", FEEDS), 400, "'image' is missing"),
