@@ -78,7 +78,9 @@ def encode(
     if id is not None:
         document["id"] = id
     if outputs is not None:
-        document["outputs"] = [{"name": name} for name in outputs]
+        # Triton takes the request's binary_data_output for those outputs only that are not listed.
+        how: dict[str, Any] = {"parameters": {"binary_data": True}} if binary else {}
+        document["outputs"] = [{"name": name, **how} for name in outputs]
     if parameters or binary:
         document["parameters"] = dict(parameters or {}) | (
             {"binary_data_output": True} if binary else {}

@@ -127,7 +127,8 @@ def test_what_else_a_request_has_is_where_the_protocol_wants_it() -> None:
     assert encoded.headers[HEADER_LENGTH] == str(len(head))
     document = orjson.loads(head)
     assert document["id"] == "7"
-    assert document["outputs"] == [{"name": "a"}, {"name": "b"}]
+    binary = {"binary_data": True}
+    assert document["outputs"] == [{"name": name, "parameters": binary} for name in ("a", "b")]
     assert document["parameters"] == {"priority": 1, "binary_data_output": True}
     plain = encode({"x": np.zeros(2, np.float32)}, binary=False, **OPTIONS)
     assert set(orjson.loads(plain.parts[0])) == {"inputs"}
