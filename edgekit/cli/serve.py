@@ -123,8 +123,9 @@ def _merged(
         settings["defaults"] = {**(settings.get("defaults") or {}), **given}
         settings["models"] = {name: {**(one or {}), **given} for name, one in models.items()}
     settings |= _given(server_wide)
-    if secured := _given(security):
-        settings["security"] = {**(settings.get("security") or {}), **secured}
+    before = settings.get("security") or {}
+    if isinstance(before, dict):  # else it is refused with its place
+        settings["security"] = {**before, **_given(security)}
     return checked(settings, str(where or "edgekit serve"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,9 @@ _CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+
+#: Trailer that tells gRPC clients after how many milliseconds they may try again.
+_PUSHBACK = "grpc-retry-pushback-ms"
 
 
 class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -66,9 +70,13 @@ class GrpcGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 first = False
                 yield request
 
-        async def stream(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            async for response in handler.stream_stream(paced(requests), context):
-                yield response
+        async def stream(requests: AsyncIterator[Any], context: Any) -> None:
+            responses = handler.stream_stream(paced(requests), context)
+            if not inspect.isasyncgen(responses):
+                await responses  # it writes to the context by itself
+                return
+            async for response in responses:
+                await context.write(response)
 
         return grpc.stream_stream_rpc_method_handler(
             stream, handler.request_deserializer, handler.response_serializer
@@ -79,8 +87,8 @@ def _refusing(denied: Denied, *, streaming: bool) -> Any:
     """A handler of the right kind that answers every call with the reason."""
 
     async def refuse(_: Any, context: Any) -> None:
-        seconds = str(math.ceil(denied.retry_after))
-        trailing = (("retry-after", seconds),) if denied.retry_after else ()
+        milliseconds = str(math.ceil(denied.retry_after * 1e3))
+        trailing = ((_PUSHBACK, milliseconds),) if denied.retry_after else ()
         await context.abort(_CODES[denied.status], denied.reason, trailing)
 
     async def refuse_stream(requests: Any, context: Any) -> AsyncIterator[Any]:

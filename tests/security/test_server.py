@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from edgekit.errors import SecurityError
 from edgekit.security import signature
@@ -16,6 +21,7 @@ from edgekit.security.protection import SecurityConfig
 from edgekit.security.tokens import add_token
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.repository import Repository
+from tests.conftest import SHAPE
 from tests.daemon import EDGEKIT, running
 from tests.security.certificates import Authority
 
@@ -111,3 +117,37 @@ def test_only_a_signed_bundle_is_loaded(bundle_copy: Path, tmp_path: Path) -> No
         asyncio.run(load())
     signature.sign(bundle_copy / "bundle.json", tmp_path / "ours.key")
     asyncio.run(load())
+
+
+def test_grpc_asks_for_the_same_tokens_and_certificates(built: Path, tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    cert, key = map(str, authority.issue("server"))
+    ca = str(tmp_path / "ca.pem")
+    tokens = tmp_path / "tokens.yaml"
+    metadata = {"authorization": f"Bearer {add_token(tokens, 'camera')}"}
+    image = triton.InferInput("image", [1, *SHAPE], "FP32")
+    image.set_data_from_numpy(np.zeros((1, *SHAPE), np.float32))
+    options = ("--tokens", str(tokens), "--tls-cert", cert, "--tls-key", key, "--grpc-port", "0")
+    with running(built, *options) as (_, told):
+        address = told[0].partition("gRPC at ")[2].partition(",")[0]
+        with triton.InferenceServerClient(address, ssl=True, root_certificates=ca) as client:
+            assert client.is_server_ready()
+            result = client.infer("residual", [image], headers=metadata)
+            assert result.as_numpy("logits").shape == (1, 5)
+            with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+                client.infer("residual", [image])
+            with pytest.raises(InferenceServerException, match="PERMISSION_DENIED"):
+                client.unload_model("residual", headers=metadata)
+            answers: queue.Queue[Any] = queue.Queue()
+            client.start_stream(
+                lambda result, error: answers.put((result, error)), headers=metadata
+            )
+            for _ in range(3):
+                client.async_stream_infer("residual", [image])
+            assert [answers.get(timeout=30)[1] for _ in range(3)] == [None] * 3
+            client.stop_stream()
+        with (
+            triton.InferenceServerClient(address) as plain,
+            pytest.raises(InferenceServerException, match="UNAVAILABLE"),
+        ):
+            plain.is_server_live()
