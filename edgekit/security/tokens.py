@@ -41,7 +41,8 @@ class Scope(StrEnum):
 class Token(BaseModel):
     """One entry of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when a file is read: most servers start without one.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str = Field(pattern=_NAME)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -53,9 +54,6 @@ class Token(BaseModel):
     def depth(self) -> int:
         """Requests that may come at once where there is a rate."""
         return self.burst or max(1, math.ceil(self.rate or 1))
-
-
-_ENTRIES = TypeAdapter(list[Token])
 
 
 def load_tokens(path: Path) -> tuple[Token, ...]:
@@ -101,7 +99,7 @@ def parse_tokens(text: str, where: str) -> tuple[Token, ...]:
     if not document:
         return ()
     try:
-        tokens = _ENTRIES.validate_python(document)
+        tokens = TypeAdapter(list[Token]).validate_python(document)
     except ValidationError as error:
         raise _malformed(error, where) from error
     for field in ("name", "sha256"):
