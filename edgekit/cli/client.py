@@ -59,7 +59,7 @@ def client(
     ] = None,
     version: Annotated[str | None, typer.Option(help="Of the model.")] = None,
     deadline: Annotated[
-        float | None, typer.Option(help="Seconds that it may take with all tries.")
+        float | None, typer.Option(help="For infer and predict: seconds with all tries.")
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Tries after the first.")] = 3,
     token_file: Annotated[
@@ -97,21 +97,26 @@ def client(
         elif action is Action.READY:
             _show_ready(opened.ready(model, version), json=json)
         else:
-            _show(_asked(opened, action, model, version, source)())
+            _show(_asked(opened, action, model, version, source, deadline))
 
 
 def _asked(
-    opened: Client, action: Action, model: str | None, version: str | None, source: Path | None
-) -> Callable[[], Any]:
+    opened: Client,
+    action: Action,
+    model: str | None,
+    version: str | None,
+    source: Path | None,
+    deadline: float | None,
+) -> Any:
     actions: dict[Action, Callable[[], Any]] = {
         Action.METADATA: lambda: opened.metadata(model, version),
         Action.MODELS: opened.models,
         Action.STATS: lambda: opened.statistics(model, version),
         Action.LOAD: lambda: opened.load(str(model)),
         Action.UNLOAD: lambda: opened.unload(str(model)),
-        Action.PREDICT: lambda: opened.predict(str(model), source or ""),
+        Action.PREDICT: lambda: opened.predict(str(model), source or "", deadline=deadline),
     }
-    return actions[action]
+    return actions[action]()
 
 
 def _read(given: list[str]) -> dict[str, Array]:

@@ -103,8 +103,10 @@ def test_ready_is_also_told_by_the_exit_code(run: Run) -> None:
 
 def test_predict_sends_the_file(run: Run) -> None:
     with answering(scripted((200, {}, b'{"label": "a"}'))) as (url, requests):
-        assert json.loads(run("predict", "residual", "image.npy", url=url).stdout) == {"label": "a"}
+        done = run("predict", "residual", "image.npy", "--deadline", "9", url=url)
+    assert json.loads(done.stdout) == {"label": "a"}
     assert requests[0].headers["content-type"] == "application/x-npy"
+    assert 8000 < int(requests[0].headers["x-request-timeout-ms"]) <= 9000
 
 
 def test_without_a_token_the_error_is_one_line(run: Run) -> None:
