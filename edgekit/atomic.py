@@ -20,18 +20,23 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that ``path`` is either absent, as before, or complete.
+
+    Args:
+        path: the file.
+        data: what it shall hold.
+        mode: its rights; nobody has more while it is written.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    with writing_file(path) as stream:
+    with writing_file(path, mode=mode) as stream:
         stream.write(data)
 
 
 @contextmanager
-def writing_file(path: Path) -> Iterator[IO[bytes]]:
+def writing_file(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """A stream that becomes the file ``path`` when the block ends without an error.
 
     Raises:
@@ -44,7 +49,7 @@ def writing_file(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
+            Path(name).chmod(mode)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

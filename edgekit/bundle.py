@@ -40,12 +40,17 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: Path) -> Bundle:
+    def open(cls, path: Path, *, signed_by: Path | None = None) -> Bundle:
         """Open and verify a bundle.
+
+        Args:
+            path: the folder.
+            signed_by: a public key; what its holder did not sign is refused before it is read.
 
         Raises:
             BundleError: not a bundle, from another schema version, truncated, or any file is
                 missing or differs from its recorded hash.
+            SecurityError: it is not signed with that key.
 
         A machine on which the artifacts may compute something else than where they were validated
         is told in a logged warning.
@@ -55,6 +60,10 @@ class Bundle:
             what = "no such bundle" if not path.exists() else f"not a bundle: it has no {_MANIFEST}"
             raise BundleError(what, where=str(path), fix="Give the path of a NAME.edge folder")
         raw = (path / _MANIFEST).read_bytes()
+        if signed_by is not None:
+            from edgekit.security import signature  # needs cryptography, which is optional
+
+            signature.check(raw, path / _MANIFEST, signed_by)
         manifest = _parse(raw, path)
         _check_seal(raw, path)
         for entry in _entries(manifest):
@@ -73,6 +82,11 @@ class Bundle:
         precisions = [a.precision for a in chosen if a.target is None]
         made_for = parse_target(self.manifest.target)
         return mismatch(made_for, machine.features, precisions)
+
+    @property
+    def manifest_file(self) -> Path:
+        """``bundle.json``."""
+        return self.path / _MANIFEST
 
     def file(self, artifact: Artifact) -> Path:
         """The file that a runtime loads for ``artifact``."""

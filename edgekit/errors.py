@@ -23,6 +23,7 @@ __all__ = [
     "OutputError",
     "RecipeError",
     "RuntimeUnavailableError",
+    "SecurityError",
     "SpecError",
     "UnsupportedGpuError",
     "UnsupportedOperatorError",
@@ -153,6 +154,10 @@ class BundleError(EdgekitError):
 
 class RuntimeUnavailableError(EdgekitError):
     """A runtime is unknown or cannot be used on this machine."""
+
+
+class SecurityError(EdgekitError):
+    """Tokens, certificates, keys or signatures are missing, wrong or too weak for what is asked."""
 
 
 class OutputError(EdgekitError):

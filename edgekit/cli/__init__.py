@@ -7,6 +7,7 @@ import traceback
 
 import typer
 
+from edgekit.cli.client import client
 from edgekit.cli.compress import compress
 from edgekit.cli.conformance import conformance
 from edgekit.cli.demo import demo
@@ -18,6 +19,8 @@ from edgekit.cli.profile import profile
 from edgekit.cli.recipes import recipes
 from edgekit.cli.report import report
 from edgekit.cli.serve import serve
+from edgekit.cli.sign import keygen, sign
+from edgekit.cli.token import token
 from edgekit.cli.verify import verify
 from edgekit.cli.zoo import app as zoo
 
@@ -34,8 +37,8 @@ app = typer.Typer(
     epilog="MODEL: a.py:factory, package.module:factory, zoo:NAME, model.onnx, model.pt2, x.edge",
 )
 COMMANDS = (
-    compress, export, verify, diff, profile, report, serve, conformance,
-    pack, unpack, demo, recipes, doctor,
+    compress, export, verify, diff, profile, report, serve, client, conformance,
+    pack, unpack, sign, keygen, token, demo, recipes, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

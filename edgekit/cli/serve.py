@@ -51,19 +51,28 @@ def serve(
     memory_mb: Annotated[
         int | None, typer.Option(min=1, help="Budget of all models; the least used are unloaded.")
     ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="File of edgekit token; requests need one of its tokens.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate of the server, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Clients need a certificate signed by one of these, PEM.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let others in without tokens or certificates.")
+    ] = False,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option(metavar="PUBKEY", help="Serve only what the holder of this key has signed."),
+    ] = None,
 ) -> None:
     """Serve bundles over the Open Inference Protocol v2."""
-    from edgekit.errors import RuntimeUnavailableError
+    from edgekit.cli._extras import needs
 
-    try:
+    with needs("serve", "edgekit serve"):
         from edgekit.serve import server
         from edgekit.serve.config import read_config
-    except ModuleNotFoundError as error:
-        raise RuntimeUnavailableError(
-            f"the package {error.name!r} is not installed",
-            where="edgekit serve",
-            fix="Run: pip install 'edgekit[serve]'",
-        ) from error
     if cores is not None:
         from edgekit.runtimes.cores import hold_process
 
@@ -78,12 +87,21 @@ def serve(
         "max_queue_delay_ms": max_queue_delay_ms,
         "instances": instances,
     }
+    security = {
+        "tokens": tokens,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "insecure": insecure or None,
+        "require_signature": require_signature,
+    }
+    server_wide = {"isolate": isolate or None, "memory_mb": memory_mb}
     server.serve(
         path,
         host=host,
         port=port,
         grpc_port=grpc_port,
-        config=_merged(settings, chosen, isolate=isolate, memory_mb=memory_mb, where=config),
+        config=_merged(settings, chosen, server_wide, security, where=config),
         name=name,
         announce=lambda line: typer.echo(line, err=True),
     )
@@ -92,21 +110,24 @@ def serve(
 def _merged(
     settings: dict[str, Any],
     chosen: dict[str, Any],
-    *,
-    isolate: bool,
-    memory_mb: int | None,
+    server_wide: dict[str, Any],
+    security: dict[str, Any],
     where: Path | None,
 ) -> ServerConfig:
-    """The file's settings with the command line's on top, which hold for every model."""
+    """The file's settings with the command line's on top; ``chosen`` hold for every model."""
     from edgekit.serve.config import checked
 
-    given = {key: value for key, value in chosen.items() if value is not None}
+    given = _given(chosen)
     models = settings.get("models") or {}
     if given and isinstance(models, dict):
         settings["defaults"] = {**(settings.get("defaults") or {}), **given}
         settings["models"] = {name: {**(one or {}), **given} for name, one in models.items()}
-    if isolate:
-        settings["isolate"] = True
-    if memory_mb is not None:
-        settings["memory_mb"] = memory_mb
+    settings |= _given(server_wide)
+    before = settings.get("security") or {}
+    if isinstance(before, dict):  # else it is refused with its place
+        settings["security"] = {**before, **_given(security)}
     return checked(settings, str(where or "edgekit serve"))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 import edgekit
+from edgekit.security.policy import page_policy
 from edgekit.serve import http_metadata, http_repository
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import docs_page
@@ -63,7 +64,8 @@ def create_app(repository: Repository, config: ServerConfig) -> FastAPI:
 
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page(repository))
+        page = docs_page(repository)
+        return HTMLResponse(page, headers={"Content-Security-Policy": page_policy(page)})
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

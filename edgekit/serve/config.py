@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekit.errors import EdgekitError
 from edgekit.runtimes import SessionOptions
+from edgekit.security.protection import SecurityConfig
 
 __all__ = ["ConfigError", "ModelConfig", "ServerConfig", "checked", "read_config"]
 
@@ -99,6 +100,7 @@ class ServerConfig(_Config):
         explicit: load only what the API or ``load`` names.
         load: with ``explicit``, models to load at the start.
         isolate: run every engine in a process of its own.
+        security: who may use it, and whose bundles it serves.
         drain_s: time that requests under way get after SIGTERM.
         retry_after_s: told to clients that are turned away while nothing is known about the wait.
     """
@@ -111,6 +113,7 @@ class ServerConfig(_Config):
     explicit: bool = False
     load: tuple[str, ...] = ()
     isolate: bool = False
+    security: SecurityConfig = SecurityConfig()
     drain_s: Annotated[float, Field(ge=0)] = 30
     retry_after_s: Annotated[float, Field(ge=0)] = 1
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.errors import BundleError
+from edgekit.security.names import is_name
 
-__all__ = ["Found", "checked_name", "scan", "version_order"]
+__all__ = ["Found", "scan", "version_order"]
 
 _SEAL = "bundle.json.sha256"
 _SUFFIX = ".edge"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,6 @@ class Found:
 
     path: Path
     fingerprint: tuple[int, str]
-
-
-def checked_name(name: str) -> bool:
-    """Whether it can be the name of a model or version: it names one folder and nothing else."""
-    return _NAME.fullmatch(name) is not None and ".." not in name
 
 
 def scan(root: Path) -> dict[str, dict[str, Found]]:
@@ -88,6 +83,6 @@ def _by_version(item: tuple[str, Found]) -> tuple[tuple[int, str], ...]:
 
 
 def _inside(path: Path, root: Path) -> bool:
-    if not checked_name(path.name) or not path.is_dir():
+    if not is_name(path.name) or not path.is_dir():
         return False
     return path.resolve().is_relative_to(root.resolve())

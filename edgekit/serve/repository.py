@@ -12,6 +12,7 @@ from typing import Any
 
 from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, EdgekitError
+from edgekit.security.names import checked_name
 from edgekit.serve import folder, loading
 from edgekit.serve.config import ModelConfig, ServerConfig
 from edgekit.serve.entry import Entry, Version, expected_size, told_size, wanted_versions
@@ -62,7 +63,7 @@ class Repository:
         self._started = True
         if self._single:
             if self._name is None:
-                self._name = (await asyncio.to_thread(Bundle.open, self.path)).manifest.name
+                self._name = (await asyncio.to_thread(self._open, self.path)).manifest.name
             await self._load(self._entry(self._name))
         else:
             found = await asyncio.to_thread(self._scan)
@@ -191,9 +192,7 @@ class Repository:
         Raises:
             ServeError: 404, there is no such model; 400, it cannot be loaded, and why.
         """
-        if not folder.checked_name(name):
-            raise ServeError(f"{name[:80]!r} cannot be the name of a model", status=400)
-        if name not in await asyncio.to_thread(self._scan):
+        if checked_name(name) not in await asyncio.to_thread(self._scan):
             raise ServeError(f"there is no model {name!r} in the repository", status=404)
         entry = self._entry(name)
         try:
@@ -218,6 +217,9 @@ class Repository:
     def _entry(self, name: str) -> Entry:
         return self.entries.setdefault(name, Entry(name))
 
+    def _open(self, path: Path) -> Bundle:
+        return Bundle.open(path, signed_by=self.config.security.require_signature)
+
     def _scan(self) -> dict[str, dict[str, Found]]:
         if not self._single:
             return folder.scan(self.path)
@@ -230,7 +232,7 @@ class Repository:
         async with entry.lock:
             found = (await asyncio.to_thread(self._scan)).get(entry.name, {})
             if self._single and not found:
-                await asyncio.to_thread(Bundle.open, self.path)  # raises, and says what is wrong
+                await asyncio.to_thread(self._open, self.path)  # raises, and says what is wrong
             wanted = wanted_versions(found, config)
             failed: EdgekitError | None = None
             for name in wanted:
@@ -259,7 +261,7 @@ class Repository:
             expected = expected_size(found, config)
             await self._make_room(entry, expected)
             before = resident()
-            bundle = await asyncio.to_thread(Bundle.open, found.path)
+            bundle = await asyncio.to_thread(self._open, found.path)
             loaded = await asyncio.to_thread(
                 loading.load, bundle, config, isolate=self.config.isolate
             )

@@ -14,6 +14,8 @@ from types import FrameType
 import uvicorn
 
 from edgekit.errors import OutputError
+from edgekit.security.guard import Guard
+from edgekit.security.protection import Protection
 from edgekit.serve.app import create_app
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import curl_command
@@ -50,12 +52,14 @@ def serve(
         announce: called with a line for the operator once requests are answered.
 
     Raises:
+        SecurityError: tokens or certificates are wrong, or missing for that address.
         OutputError: the address cannot be bound.
         BundleError: the bundle is damaged.
         GateError: the artifact does not compute here what it should.
     """
+    protection = Protection.of(config.security, host)
     with _bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(path, listener, host, grpc_port, config, name, announce))
+        runner.run(_serve(path, listener, host, grpc_port, config, name, protection, announce))
 
 
 async def _serve(
@@ -65,22 +69,30 @@ async def _serve(
     grpc_port: int | None,
     config: ServerConfig,
     name: str | None,
+    protection: Protection,
     announce: Callable[[str], None],
 ) -> None:
     repository = Repository(path, config, name)
     await repository.start()
-    app = create_app(repository, config)
+    app = Guard(create_app(repository, config), access=protection.access, hosts=protection.hosts)
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{listener.getsockname()[1]}"
+    url = f"http{'s' if protection.tls else ''}://{shown}:{listener.getsockname()[1]}"
     over_grpc = None
     if grpc_port is not None:
         # gRPC's core would tell on stderr what is told by us; it reads this when it is imported.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from edgekit.serve.grpc_server import start_grpc  # takes memory that few servers need
 
-        limit = int(config.max_body_mb * 2**20)
-        over_grpc = await start_grpc(repository, host, grpc_port, limit=limit)
-    for line in _greeting(repository, url, f"{shown}:{over_grpc.port}" if over_grpc else None):
+        over_grpc = await start_grpc(
+            repository,
+            host,
+            grpc_port,
+            limit=int(config.max_body_mb * 2**20),
+            credentials=protection.grpc_credentials(),
+            interceptors=protection.grpc_interceptors(),
+        )
+    grpc_address = f"{shown}:{over_grpc.port}" if over_grpc else None
+    for line in _greeting(repository, url, grpc_address, protection):
         announce(line)
     # What is loaded by now stays: the collector need not look at it at every turn.
     gc.collect()
@@ -92,6 +104,7 @@ async def _serve(
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=int(config.drain_s) + 1,
+        **({} if protection.tls is None else protection.tls.uvicorn()),
     )
     try:
         await _Server(settings, repository).serve(sockets=[listener])
@@ -100,12 +113,16 @@ async def _serve(
             await over_grpc.stop(_LAST_ANSWERS)
 
 
-def _greeting(repository: Repository, url: str, grpc: str | None) -> list[str]:
+def _greeting(
+    repository: Repository, url: str, grpc: str | None, protection: Protection
+) -> list[str]:
     models = list(repository.servables())
     listed = ", ".join(f"{model.name} ({model.platform})" for model in models) or "no model yet"
     too = f" and gRPC at {grpc}" if grpc else ""
     lines = [f"Serving {listed} at {url}{too}, see {url}/docs"]
-    if models:
+    if protection.warning:
+        lines.append(f"Warning: {protection.warning}")
+    if models and protection.access is None and protection.tls is None:
         lines.append(f"Try: {curl_command(models[0], url)}")
     return lines
 
