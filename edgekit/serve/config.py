@@ -12,7 +12,7 @@ from edgekit.errors import EdgekitError
 from edgekit.runtimes import SessionOptions
 from edgekit.security.protection import SecurityConfig
 
-__all__ = ["ConfigError", "ModelConfig", "ServerConfig", "checked", "read_config"]
+__all__ = ["ConfigError", "ImageConfig", "ModelConfig", "ServerConfig", "checked", "read_config"]
 
 
 class ConfigError(EdgekitError):
@@ -25,6 +25,21 @@ class _Config(BaseModel):
 
 _Positive = Annotated[int, Field(ge=1)]
 _Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class ImageConfig(_Config):
+    """What ``POST /predict/NAME`` does with the bytes of a picture: ``(x / scale - mean) / std``.
+
+    Attributes:
+        scale: what bytes are divided by first.
+        mean: one a channel, or one for all; as ``std``.
+        reverse_channels: the model wants BGR.
+    """
+
+    scale: Annotated[float, Field(gt=0)] = 255.0
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
+    reverse_channels: bool = False
 
 
 class ModelConfig(_Config):
@@ -55,6 +70,8 @@ class ModelConfig(_Config):
         hang_ms: an inference that takes longer has hung.
         warmup: inferences of stored samples before a version takes requests.
         cache: answers kept, by their inputs; 0 keeps none.
+        image: how float inputs want the bytes of a picture sent to ``/predict``; where it is not
+            given, the range of the samples in the bundle tells.
     """
 
     runtime: str | None = None
@@ -77,6 +94,7 @@ class ModelConfig(_Config):
     hang_ms: Annotated[float, Field(gt=0)] = 60_000
     warmup: Annotated[int, Field(ge=0)] = 3
     cache: Annotated[int, Field(ge=0)] = 0
+    image: ImageConfig | None = None
 
     def session_options(self, instance: int, cache: Path) -> SessionOptions:
         """The options of the instance of that number."""

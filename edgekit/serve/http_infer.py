@@ -21,7 +21,7 @@ from edgekit.serve.model import Inference
 from edgekit.serve.protocol import HEADER_LENGTH, InferRequest, encode_response, parse_request
 from edgekit.serve.repository import Repository
 
-__all__ = ["DEADLINE", "InferRoute", "target"]
+__all__ = ["DEADLINE", "InferRoute", "deadline", "target", "unless_gone"]
 
 #: The header with the milliseconds that a client waits.
 DEADLINE = "X-Request-Timeout-Ms"
@@ -93,10 +93,10 @@ class InferRoute:
             name,
             version,
             request.inputs,
-            deadline=_deadline(started, headers, request),
+            deadline=deadline(started, headers, request.timeout),
             priority=request.priority,
         )
-        inference = await _unless_gone(work, receive)
+        inference = await unless_gone(work, receive)
         back = time.perf_counter_ns()
         content, fields = _encoded(inference, request, headers)
         inference.stages.parse = parsed - start
@@ -129,9 +129,15 @@ def _check_method(method: str) -> None:
         raise HTTPException(405, "an inference is a POST", {"Allow": "POST"})
 
 
-def _deadline(started: float, headers: dict[bytes, bytes], request: InferRequest) -> float | None:
-    """When the client's patience ends; the sooner one of header and parameter."""
-    left = [] if request.timeout is None else [request.timeout]
+def deadline(
+    started: float, headers: dict[bytes, bytes], timeout: float | None = None
+) -> float | None:
+    """When the client's patience ends; the sooner one of header and ``timeout``, in seconds.
+
+    Raises:
+        ServeError: the header is no positive number.
+    """
+    left = [] if timeout is None else [timeout]
     value = headers.get(_DEADLINE)
     if value is not None:
         try:
@@ -173,7 +179,7 @@ class _Watch:
             self._waiting.cancel()
 
 
-async def _unless_gone(work: Awaitable[Inference], receive: Receive) -> Inference:
+async def unless_gone(work: Awaitable[Inference], receive: Receive) -> Inference:
     """The result of ``work``, cancelled when the client hangs up.
 
     Raises:

@@ -135,7 +135,7 @@ class Model:
         self._batcher = Batcher(self._workers, layout, self._policy(), self.statistics)
         target = config.target_p99_ms
         self._adaptive = Adaptive(self._batcher, target / 1e3) if target else None
-        self._reference = reference
+        self.reference = reference
         self._works_until = time.monotonic() + _RECENT
         self._canary: asyncio.Task[bool] | None = None
         self._quiet = asyncio.Event()
@@ -250,7 +250,7 @@ class Model:
     async def _run_canary(self) -> bool:
         try:
             worker = await self._batcher.borrow()
-            task = _CanaryTask(self.artifact, self._reference)
+            task = _CanaryTask(self.artifact, self.reference)
             worker.start(task)
             works = await task.done
             self._batcher.give_back(worker)

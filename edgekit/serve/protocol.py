@@ -29,6 +29,7 @@ __all__ = [
     "RequestedOutput",
     "describe",
     "encode_response",
+    "json_data",
     "parse_request",
 ]
 
@@ -157,7 +158,7 @@ def encode_response(
             tail.append(data)
             entry["parameters"] = {"binary_data_size": len(data)}
         else:
-            entry["data"] = _json_data(output.name, array)
+            entry["data"] = json_data(output.name, array)
         described.append(entry)
     head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
     if request.id is not None:
@@ -363,7 +364,12 @@ def _described(name: str, array: Array) -> dict[str, Any]:
     return {"name": name, "datatype": datatypes.datatype(array), "shape": list(array.shape)}
 
 
-def _json_data(name: str, array: Array) -> Any:
+def json_data(name: str, array: Array) -> Any:
+    """The elements of an output in row-major order, for orjson.
+
+    Raises:
+        ServeError: a value does not fit into JSON.
+    """
     if is_float(array.dtype) and not np.isfinite(array).all():
         raise ServeError(
             f"output {name!r} has NaN or infinite values, which JSON cannot carry: "
