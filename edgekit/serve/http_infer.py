@@ -18,8 +18,14 @@ from edgekit.serve.errors import ServeError
 from edgekit.serve.http_body import ClientGoneError, Receive, compressed, read_body
 from edgekit.serve.http_errors import answer_error
 from edgekit.serve.model import Inference
-from edgekit.serve.protocol import HEADER_LENGTH, InferRequest, encode_response, parse_request
+from edgekit.serve.protocol import (
+    HEADER_LENGTH,
+    encode_response,
+    parse_request,
+    with_parameters,
+)
 from edgekit.serve.repository import Repository
+from edgekit.serve.statistics import STAGES, Stages
 
 __all__ = ["DEADLINE", "InferRoute", "deadline", "target", "unless_gone"]
 
@@ -98,19 +104,27 @@ class InferRoute:
         )
         inference = await unless_gone(work, receive)
         back = time.perf_counter_ns()
-        content, fields = _encoded(inference, request, headers)
-        inference.stages.parse = parsed - start
-        inference.stages.serialise = time.perf_counter_ns() - back
-        return content, fields
+        model = inference.model
+        content, json_length = encode_response(
+            model.name, model.version, request, inference.outputs, model.labels
+        )
+        stages = inference.stages
+        stages.parse = parsed - start
+        stages.serialise = time.perf_counter_ns() - back
+        if request.profile:
+            content, json_length = with_parameters(content, json_length, _told(stages))
+        return _packed(content, json_length, headers)
 
 
-def _encoded(
-    inference: Inference, request: InferRequest, headers: dict[bytes, bytes]
+def _told(stages: Stages) -> dict[str, int]:
+    """A request's own stages, as parameters of its response."""
+    taken = {f"{stage}_ns": getattr(stages, stage) for stage in STAGES}
+    return {**taken, "total_ns": stages.total, "batch": stages.batch}
+
+
+def _packed(
+    content: bytes, length: int | None, headers: dict[bytes, bytes]
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    model = inference.model
-    content, length = encode_response(
-        model.name, model.version, request, inference.outputs, model.labels
-    )
     kind = b"application/json" if length is None else b"application/octet-stream"
     fields = [(b"content-type", kind)]
     if length is not None:

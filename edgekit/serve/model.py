@@ -229,6 +229,17 @@ class Model:
                 worker.session.kill()
 
     @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._batcher.waiting
+
+    @property
+    def restarts(self) -> int:
+        """How often engines in processes of their own had to be started again."""
+        sessions = [worker.session for worker in self._workers]
+        return sum(s.restarts for s in sessions if isinstance(s, IsolatedSession))
+
+    @property
     def elsewhere(self) -> int:
         """Bytes of memory in processes of its own."""
         sessions = [worker.session for worker in self._workers]

@@ -243,6 +243,7 @@ class Repository:
                     await self._load_version(entry, name, found[name], config)
                 except EdgekitError as error:
                     version.reason = str(error)
+                    version.failures += 1
                     failed = error
             entry.versions = dict(sorted(entry.versions.items(), key=_by_version))
             entry.evicted = False
@@ -270,6 +271,7 @@ class Repository:
         version = entry.versions[name]
         old, version.servable = version.servable, model
         version.found, version.reason, version.size = found, "", told_size(config) or size
+        version.loads += 1
         _log.info("%s/%s: loaded %s", entry.name, name, model.artifact.id)
         if old is not None:
             self._spawn(_closed(old))
