@@ -135,7 +135,9 @@ def _values(
     if mean.size not in {1, pixels.shape[2]} or std.size not in {1, pixels.shape[2]}:
         raise ServeError(f"the configuration's mean and std do not fit {pixels.shape[2]} channels")
     values = (pixels.astype(np.float32) / config.scale - mean) / std
-    told = f"(x / {config.scale:g} - {_short(config.mean)}) / {_short(config.std)}"
+    told = f"x / {config.scale:g}"
+    if mean.any() or (std != 1).any():
+        told = f"({told} - {_short(config.mean)}) / {_short(config.std)}"
     return values.astype(spec.dtype), f"{told}, {why}"
 
 
