@@ -121,6 +121,9 @@ class ServerConfig(_Config):
         security: who may use it, and whose bundles it serves.
         drain_s: time that requests under way get after SIGTERM.
         retry_after_s: told to clients that are turned away while nothing is known about the wait.
+        log_format: of what the server writes to its standard error.
+        access_log: write a line for every request.
+        trace_endpoint: URL of an OpenTelemetry collector (OTLP over HTTP) that gets traces.
     """
 
     models: dict[str, ModelConfig] = {}
@@ -134,6 +137,9 @@ class ServerConfig(_Config):
     security: SecurityConfig = SecurityConfig()
     drain_s: Annotated[float, Field(ge=0)] = 30
     retry_after_s: Annotated[float, Field(ge=0)] = 1
+    log_format: Literal["text", "json"] = "text"
+    access_log: bool = False
+    trace_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+")] | None = None
 
     def of(self, model: str) -> ModelConfig:
         """The configuration of that model."""

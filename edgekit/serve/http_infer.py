@@ -27,7 +27,10 @@ from edgekit.serve.protocol import (
 from edgekit.serve.repository import Repository
 from edgekit.serve.statistics import STAGES, Stages
 
-__all__ = ["DEADLINE", "InferRoute", "deadline", "target", "unless_gone"]
+__all__ = ["DEADLINE", "INFERENCE", "InferRoute", "deadline", "target", "unless_gone"]
+
+#: Where a route leaves its :class:`~edgekit.serve.model.Inference` in the ASGI scope.
+INFERENCE = "edgekit.inference"
 
 #: The header with the milliseconds that a client waits.
 DEADLINE = "X-Request-Timeout-Ms"
@@ -73,7 +76,7 @@ class InferRoute:
         headers = dict(scope["headers"])
         try:
             _check_method(scope["method"])
-            body, fields = await self._answer(model, version, headers, receive)
+            body, fields = await self._answer(model, version, scope, headers, receive)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001, every failure is answered
@@ -83,7 +86,12 @@ class InferRoute:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(
-        self, name: str, version: str | None, headers: dict[bytes, bytes], receive: Receive
+        self,
+        name: str,
+        version: str | None,
+        scope: Any,
+        headers: dict[bytes, bytes],
+        receive: Receive,
     ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         repository = self._repository
         started = time.monotonic()
@@ -102,7 +110,7 @@ class InferRoute:
             deadline=deadline(started, headers, request.timeout),
             priority=request.priority,
         )
-        inference = await unless_gone(work, receive)
+        inference = scope[INFERENCE] = await unless_gone(work, receive)
         back = time.perf_counter_ns()
         model = inference.model
         content, json_length = encode_response(

@@ -17,7 +17,7 @@ from edgekit.serve.datatypes import datatype
 from edgekit.serve.errors import ServeError
 from edgekit.serve.feeding import Prepared, prepare
 from edgekit.serve.http_body import read_body
-from edgekit.serve.http_infer import deadline, unless_gone
+from edgekit.serve.http_infer import INFERENCE, deadline, unless_gone
 from edgekit.serve.media import MEDIA, one_file, read_media
 from edgekit.serve.model import Inference, Model, Servable
 from edgekit.serve.protocol import json_data
@@ -116,7 +116,7 @@ def router(repository: Repository) -> APIRouter:
             prepared.feeds,
             deadline=deadline(started, headers),
         )
-        inference = await unless_gone(work, request.receive)
+        inference = request.scope[INFERENCE] = await unless_gone(work, request.receive)
         back = time.perf_counter_ns()
         answer = _answer(inference, prepared, top_k, softmax=softmax)
         inference.stages.parse = read - begun
