@@ -1,4 +1,4 @@
-"""The page in a real browser, under the strictest content security policy that it promises."""
+"""The page in a real browser, behind the real guard with its content security policy."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ import pytest
 import uvicorn
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
+from edgekit.security.access import Access
+from edgekit.security.guard import Guard
+from edgekit.security.tokens import add_token, load_tokens
 from edgekit.serve.app import create_app
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.repository import Repository
+from edgekit.serve.statistics import STAGES
 from tests.serve.conftest import ONE
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
-TOKEN = "t0ken-of-the-test"  # noqa: S105, of no server
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 pytestmark = pytest.mark.skipif(
@@ -40,33 +44,16 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class Site:
-    """The application on a port, with a policy on every answer and, when set, a guarded API."""
+    """The application on a port, behind the real guard: with its headers, and tokens when set."""
 
     app: Any
     url: str = ""
-    token: str = ""
+    access: Access | None = None
     asked: list[str] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        self.asked.append(scope["path"])
-
-        async def with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", b"default-src 'self'")
-                message = {**message, "headers": [*message["headers"], policy]}
-            await send(message)
-
-        given = dict(scope["headers"]).get(b"authorization", b"").decode()
-        guarded = scope["path"].startswith("/v2/repository/models/")
-        if guarded and self.token and given != f"Bearer {self.token}":
-            body = b'{"error": "a token is needed"}'
-            await with_policy({"type": "http.response.start", "status": 401, "headers": []})
-            await send({"type": "http.response.body", "body": body})
-            return
-        await self.app(scope, receive, with_policy)
+        self.asked.append(scope.get("path", ""))
+        await Guard(self.app, access=self.access)(scope, receive, send)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +93,7 @@ def browser() -> Iterator[WebDriver]:
 @pytest.fixture
 def page(site: Site, browser: WebDriver) -> WebDriver:
     """The page, just opened, with the camera chosen and nothing in the logs."""
-    site.token = ""
+    site.access = None
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # reading empties it
     browser.get(site.url)
@@ -115,7 +102,8 @@ def page(site: Site, browser: WebDriver) -> WebDriver:
 
 
 def wait(browser: WebDriver, condition: Callable[[], object], seconds: float = 15) -> None:
-    WebDriverWait(browser, seconds, poll_frequency=0.1).until(lambda _: condition())
+    stale = [StaleElementReferenceException]  # the page builds its figures anew each second
+    WebDriverWait(browser, seconds, 0.1, stale).until(lambda _: condition())
 
 
 def control(browser: WebDriver, label: str) -> Any:
@@ -184,20 +172,46 @@ def test_unloading_can_be_thought_better_of(site: Site, page: WebDriver) -> None
     assert httpx.get(f"{site.url}/v2/models/residual/ready").status_code == 200
 
 
-def test_a_token_is_asked_for_and_forgotten_with_the_page(site: Site, page: WebDriver) -> None:
-    site.token = TOKEN
+def test_a_token_is_asked_for_and_forgotten_with_the_page(
+    site: Site, page: WebDriver, tmp_path: Path
+) -> None:
+    secret = add_token(tmp_path / "tokens.yaml", "operator", admin=True)
+    site.access = Access(load_tokens(tmp_path / "tokens.yaml"))
+    field = page.find_element(By.ID, "token")
+    wait(page, field.is_displayed)  # its next look at the server was refused
+    field.send_keys(secret)
+    page.find_element(By.CSS_SELECTOR, "#token-dialog .primary").click()
+    wait(page, lambda: page.find_element(By.ID, "health").text == "Ready")
     control(page, "Unload residual").click()
     page.find_element(By.CSS_SELECTOR, "#confirm .danger").click()
-    field = page.find_element(By.ID, "token")
-    wait(page, field.is_displayed)
-    field.send_keys(TOKEN)
-    page.find_element(By.CSS_SELECTOR, "#token-dialog .primary").click()
     wait(page, lambda: control(page, "Load residual"))
-    control(page, "Load residual").click()  # the token is known by now
+    control(page, "Load residual").click()
     wait(page, lambda: control(page, "Unload residual"))
     stored = page.execute_script("return JSON.stringify([localStorage, sessionStorage])")
-    assert TOKEN not in stored + page.page_source
+    assert secret not in stored + page.page_source
     assert page.get_cookies() == []
+
+
+def test_a_token_without_the_right_is_asked_for_a_better_one(
+    site: Site, page: WebDriver, tmp_path: Path
+) -> None:
+    secrets = [
+        add_token(tmp_path / "tokens.yaml", name, admin=name == "operator")
+        for name in ("camera", "operator")
+    ]
+    site.access = Access(load_tokens(tmp_path / "tokens.yaml"))
+    field = page.find_element(By.ID, "token")
+    for secret in secrets:
+        wait(page, field.is_displayed)
+        field.send_keys(secret)
+        page.find_element(By.CSS_SELECTOR, "#token-dialog .primary").click()
+        if secret == secrets[0]:
+            wait(page, lambda: page.find_element(By.ID, "health").text == "Ready")
+            control(page, "Unload residual").click()
+            page.find_element(By.CSS_SELECTOR, "#confirm .danger").click()
+    wait(page, lambda: control(page, "Load residual"))
+    control(page, "Load residual").click()
+    wait(page, lambda: control(page, "Unload residual"))
 
 
 def test_the_charts_move_under_traffic(site: Site, page: WebDriver) -> None:
@@ -216,10 +230,12 @@ def test_the_charts_move_under_traffic(site: Site, page: WebDriver) -> None:
     wait(page, lambda: page.find_element(By.CSS_SELECTOR, tile).text.endswith("ms"))
     wait(page, lambda: page.find_elements(By.CSS_SELECTOR, "#latency path.line"))
     assert line() != before
-    told = page.find_element(By.CSS_SELECTOR, "#latency svg").get_attribute("aria-label") or ""
-    assert told.startswith("Latency: p50 0.")
-    stages = page.find_elements(By.CSS_SELECTOR, "#stages tbody tr")
-    assert [row.text.split()[0] for row in stages][:2] == ["parse", "queue"]
+    svg = page.find_element(By.CSS_SELECTOR, "#latency svg")
+    assert (svg.get_attribute("aria-label") or "").startswith("Latency: p50 0.")
+    stages = page.execute_script(
+        "return [...document.querySelectorAll('#stages tbody th')].map(one => one.textContent)"
+    )
+    assert stages == [*STAGES, "all together", "overhead"]
     assert page.find_elements(By.CSS_SELECTOR, "#batches progress")
 
 
