@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import PlainTextResponse
 
 from edgekit.serve.exposition import CONTENT_TYPE, render
 from edgekit.serve.http_metadata import json_answer
@@ -33,7 +34,11 @@ def router(repository: Repository) -> APIRouter:
     routes = APIRouter(tags=["Observability"])
     metrics = Metrics(repository)
 
-    @routes.get("/metrics", summary="Metrics in Prometheus' text format")
+    @routes.get(
+        "/metrics",
+        summary="Metrics in Prometheus' text format",
+        response_class=PlainTextResponse,
+    )
     async def scrape() -> Response:
         return Response(render(await metrics.collect()), headers={"Content-Type": CONTENT_TYPE})
 
