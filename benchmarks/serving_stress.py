@@ -29,17 +29,16 @@ SOAK_RATE = 500
 
 @dataclass(frozen=True)
 class Soak:
-    """Resident memory (MB) after the first tenth of the time and at the end."""
+    """Resident memory (MB) after each tenth of the time; it grows from the first to the last."""
 
     minutes: float
     requests: int
     failed: int
-    first_mb: float
-    last_mb: float
+    memory_mb: tuple[float, ...]
 
     @property
     def growth(self) -> float:
-        return self.last_mb / self.first_mb - 1
+        return self.memory_mb[-1] / self.memory_mb[0] - 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def soak(model: Served, minutes: float) -> Soak:
             loads.append(load)
             memory.append(own.memory_mb()[0])
     failed = sum(load.bad for load in loads)
-    return Soak(minutes, sum(load.good for load in loads), failed, memory[0], memory[-1])
+    return Soak(minutes, sum(load.good for load in loads), failed, tuple(memory))
 
 
 def swaps(models: tuple[Served, Served], folder: Path, count: int) -> Swaps:
