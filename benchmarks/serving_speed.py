@@ -17,6 +17,8 @@ from serving_servers import Running, Server
 __all__ = ["Cost", "Latency", "Rate", "added_latency", "start_and_memory", "throughput"]
 
 ROUNDS, CALLS, WARMUP = 40, 50, 200
+#: Calls until a server that was halted has made up for its timers.
+SETTLE = 30
 #: Seconds under load before the load that counts.
 WARM_S = 1.0
 
@@ -112,8 +114,8 @@ def added_latency(servers: Sequence[Server], model: Served) -> list[Latency]:
             for each in asked:
                 each.server.go()
                 each.check()
-                times = each.ask(CALLS if turn else WARMUP)
-                each.times += times if turn else []
+                each.ask(SETTLE if turn else WARMUP)
+                each.times += each.ask(CALLS) if turn else []
                 each.server.stop()
     engine_us, _ = microseconds(direct)
     return [
