@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekit.errors import EdgekitError
 from edgekit.runtimes import SessionOptions
 from edgekit.security.protection import SecurityConfig
 
-__all__ = ["ConfigError", "ModelConfig", "ServerConfig", "checked", "read_config"]
+__all__ = ["ConfigError", "ModelConfig", "RayConfig", "ServerConfig", "checked", "read_config"]
 
 
 class ConfigError(EdgekitError):
@@ -88,6 +88,32 @@ class ModelConfig(_Config):
         return SessionOptions(threads=self.threads, device=self.device, cores=cores, cache=cache)
 
 
+class RayConfig(_Config):
+    """How many servers ``edgekit serve --ray`` runs.
+
+    Attributes:
+        replicas: servers; the least number where ``max_replicas`` is given.
+        max_replicas: start more servers under load, up to this many.
+        target_requests: requests under way on a server that autoscaling aims at.
+        max_requests: most requests under way on a server; what is more waits in Ray's proxy.
+        cpus: cores that Ray sets aside for each server.
+        health_s: how often Ray asks a server whether its engines work.
+    """
+
+    replicas: _Positive = 1
+    max_replicas: _Positive | None = None
+    target_requests: Annotated[float, Field(gt=0)] = 16
+    max_requests: _Positive = 100
+    cpus: Annotated[float, Field(ge=0)] = 1
+    health_s: Annotated[float, Field(gt=0)] = 5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas is less than replicas, {self.replicas}")
+        return self
+
+
 class ServerConfig(_Config):
     """The server as a whole.
 
@@ -103,6 +129,7 @@ class ServerConfig(_Config):
         security: who may use it, and whose bundles it serves.
         drain_s: time that requests under way get after SIGTERM.
         retry_after_s: told to clients that are turned away while nothing is known about the wait.
+        ray: how many servers, with ``--ray``.
     """
 
     models: dict[str, ModelConfig] = {}
@@ -116,6 +143,7 @@ class ServerConfig(_Config):
     security: SecurityConfig = SecurityConfig()
     drain_s: Annotated[float, Field(ge=0)] = 30
     retry_after_s: Annotated[float, Field(ge=0)] = 1
+    ray: RayConfig = RayConfig()
 
     def of(self, model: str) -> ModelConfig:
         """The configuration of that model."""

@@ -21,7 +21,7 @@ from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import curl_command
 from edgekit.serve.repository import Repository
 
-__all__ = ["serve"]
+__all__ = ["bound", "serve"]
 
 #: Seconds between two looks whether everything is answered.
 _DRAIN_STEP = 0.02
@@ -58,7 +58,7 @@ def serve(
         GateError: the artifact does not compute here what it should.
     """
     protection = Protection.of(config.security, host)
-    with _bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(path, listener, host, grpc_port, config, name, protection, announce))
 
 
@@ -171,7 +171,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """A listening socket. Bound before the model is loaded: a taken port is known at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
