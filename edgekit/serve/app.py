@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 import edgekit
 from edgekit.security.policy import page_policy
-from edgekit.serve import http_metadata, http_repository
+from edgekit.serve import http_metadata, http_repository, http_shadow
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import docs_page
 from edgekit.serve.http_errors import handle_errors
@@ -61,6 +61,7 @@ def create_app(repository: Repository, config: ServerConfig) -> FastAPI:
     app = App(repository, config)
     app.include_router(http_metadata.router(repository))
     app.include_router(http_repository.router(repository))
+    app.include_router(http_shadow.router(repository))
 
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -49,12 +49,17 @@ class ModelConfig(_Config):
             fills the shorter ones; None for what the bundle says. The model must ignore what is
             filled in, by a mask say.
         versions: ``latest`` (the newest), ``all``, or those named.
-        weights: share of the requests that each version gets, where the request names none.
-        shadow: a version that computes every request, too, for comparison; nobody gets its answer.
+        weights: share of the requests that each version gets, where the request names none; a
+            version without a weight gets none. Requests with the same ``X-Session-Id`` header get
+            the same version.
+        shadow: a version that computes the requests that name no version, too, for comparison;
+            nobody gets its answer unless they name it. It shares the machine's cores.
         memory_mb: expected size, for the memory budget; measured when not given.
         hang_ms: an inference that takes longer has hung.
         warmup: inferences of stored samples before a version takes requests.
-        cache: answers kept, by their inputs; 0 keeps none.
+        cache: bytes of answers that each loaded version keeps, by their inputs; 0 keeps none. For
+            models that compute the same from the same inputs. An ensemble keeps none, its models
+            may.
     """
 
     runtime: str | None = None

@@ -20,14 +20,19 @@ from edgekit.serve.http_errors import answer_error
 from edgekit.serve.model import Inference
 from edgekit.serve.protocol import HEADER_LENGTH, InferRequest, encode_response, parse_request
 from edgekit.serve.repository import Repository
+from edgekit.spec import TensorSpec
 
-__all__ = ["DEADLINE", "InferRoute", "target"]
+__all__ = ["DEADLINE", "SESSION", "InferRoute", "target"]
 
 #: The header with the milliseconds that a client waits.
 DEADLINE = "X-Request-Timeout-Ms"
 
+#: The header that is the same in all requests that one version shall answer.
+SESSION = "X-Session-Id"
+
 _LENGTH = HEADER_LENGTH.lower().encode()
 _DEADLINE = DEADLINE.lower().encode()
+_SESSION = SESSION.lower().encode()
 _PREFIX, _SUFFIX = "/v2/models/", "/infer"
 
 #: Seconds after which it is worth looking whether the client is still there.
@@ -86,7 +91,10 @@ class InferRoute:
         start = time.perf_counter_ns()
         length = headers.get(_LENGTH)
         given = None if length is None else length.decode("latin-1")
-        inputs = repository.find(name, version).inputs if given == "0" else ()
+        session = headers[_SESSION].decode("latin-1") if _SESSION in headers else None
+        inputs: tuple[TensorSpec, ...] = ()
+        if given == "0":  # a raw request does not say what it is
+            inputs = (await repository.at_hand(name, version, session)).inputs
         request = parse_request(body, given, inputs)
         parsed = time.perf_counter_ns()
         work = repository.infer(
@@ -95,6 +103,7 @@ class InferRoute:
             request.inputs,
             deadline=_deadline(started, headers, request),
             priority=request.priority,
+            session=session,
         )
         inference = await _unless_gone(work, receive)
         back = time.perf_counter_ns()
