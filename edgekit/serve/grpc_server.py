@@ -265,7 +265,7 @@ def _described(error: Exception, what: str) -> tuple[Any, str, tuple[tuple[str, 
     if isinstance(error, ServeError):
         after = error.retry_after
         trailers = () if after is None else ((_PUSHBACK, str(int(after * 1e3))),)
-        return _CODES[error.status], str(error), trailers
+        return _CODES.get(error.status, grpc.StatusCode.UNKNOWN), str(error), trailers
     if isinstance(error, SpecError):
         return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
     _log.error("%s failed", what, exc_info=error)
