@@ -10,10 +10,13 @@ PEERS := build/peers
 # Other inference servers; a test builds it, too.
 SERVERS := build/servers
 
+# The servers that the benchmark compares with: more than the test's, which has to be quick.
+CONTENDERS := build/contenders
+
 # The other pruners, which do: edgekit's environment with theirs on top.
 PRUNERS := build/pruners
 
-.PHONY: demo test lint bench bench-quantization bench-compression clean
+.PHONY: demo test lint bench bench-quantization bench-compression bench-serving clean
 
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
@@ -36,6 +39,9 @@ bench-quantization: $(READY) $(PEERS)/.ready  ## Other quantizers beside edgekit
 
 bench-compression: $(READY) $(PRUNERS)/.ready  ## Other pruners beside edgekit's; takes over an hour.
 	$(PRUNERS)/bin/python benchmarks/compression.py
+
+bench-serving: $(READY) $(CONTENDERS)/.ready  ## Other servers beside edgekit's; takes three quarters of an hour, mostly the soak.
+	$(BIN)/python benchmarks/serving.py --servers $(CONTENDERS)/bin/python --json build/serving.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
@@ -66,4 +72,9 @@ $(PEERS)/.ready: benchmarks/peers/requirements.txt constraints.txt
 $(SERVERS)/.ready: benchmarks/servers.txt
 	test -x $(SERVERS)/bin/python || $(PYTHON) -m venv $(SERVERS)
 	$(SERVERS)/bin/pip install -q --no-compile -r benchmarks/servers.txt
+	touch $@
+
+$(CONTENDERS)/.ready: benchmarks/servers/requirements.txt
+	test -x $(CONTENDERS)/bin/python || $(PYTHON) -m venv $(CONTENDERS)
+	$(CONTENDERS)/bin/pip install -q -r benchmarks/servers/requirements.txt
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's packages report to their maker from a thread of their own unless told not to. A
+# device does not call home on our account; whoever wants it to sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: Loaded on first use, so that ``import edgekit`` and the command line stay light.
 _HOMES = {

@@ -26,7 +26,8 @@ class FidelityMeter:
         self._largest = 0.0
         self._signal = 0.0
         self._error = 0.0
-        self._cosines: list[float] = []
+        self._cosines = 0.0
+        self._rows = 0
         self._agree = 0
         self._positions = 0
 
@@ -38,7 +39,8 @@ class FidelityMeter:
         self._signal += float(np.square(wanted).sum())
         self._error += float(np.square(wanted - got).sum())
         rows = wanted.shape[0] if wanted.ndim else 1
-        self._cosines += _cosines(wanted.reshape(rows, -1), got.reshape(rows, -1))
+        self._cosines += sum(_cosines(wanted.reshape(rows, -1), got.reshape(rows, -1)))
+        self._rows += rows
         if wanted.ndim > 1 and wanted.shape[-1] > 1:
             same = wanted.argmax(axis=-1) == got.argmax(axis=-1)
             self._agree += int(same.sum())
@@ -51,7 +53,7 @@ class FidelityMeter:
             max_abs=self._max_abs,
             max_relative=self._max_abs / max(self._largest, np.finfo(np.float64).tiny),
             sqnr_db=float(10 * np.log10(ratio)) if ratio > 0 else float("-inf"),
-            cosine=float(np.mean(self._cosines)) if self._cosines else 1.0,
+            cosine=self._cosines / self._rows if self._rows else 1.0,
             argmax_agreement=self._agree / self._positions if self._positions else None,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,13 +76,23 @@ def serve(
     trace_endpoint: Annotated[
         str | None, typer.Option(help="OpenTelemetry collector (OTLP over HTTP) for traces.")
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Run several servers under Ray Serve.")
+    ] = False,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="With --ray, how many servers [default: 1].")
+    ] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="With --ray, start up to so many under load.")
+    ] = None,
 ) -> None:
     """Serve bundles over the Open Inference Protocol v2."""
-    from edgekit.cli._extras import needs
+    run = _server(ray=ray)
+    from edgekit.serve.config import read_config
 
-    with needs("serve", "edgekit serve"):
-        from edgekit.serve import server
-        from edgekit.serve.config import read_config
+    scaling = {"replicas": replicas, "max_replicas": max_replicas}
+    if not ray and any(scaling.values()):
+        raise typer.BadParameter("--replicas and --max-replicas need --ray")
     if cores is not None:
         from edgekit.runtimes.cores import hold_process
 
@@ -111,15 +122,27 @@ def serve(
         "require_signature": require_signature,
     }
     server_wide = {"isolate": isolate or None, "memory_mb": memory_mb}
-    server.serve(
+    run(
         path,
         host=host,
         port=port,
         grpc_port=grpc_port,
-        config=_merged(settings, chosen, server_wide, security, where=config),
+        config=_merged(settings, chosen, server_wide, security, scaling, where=config),
         name=name,
         announce=lambda line: typer.echo(line, err=True),
     )
+
+
+def _server(*, ray: bool) -> Callable[..., None]:
+    """What serves: this process, or Ray's."""
+    from edgekit.cli._extras import needs
+
+    with needs("ray" if ray else "serve", f"edgekit serve{' --ray' if ray else ''}"):
+        if ray:
+            from edgekit.serve.ray_app import serve
+        else:
+            from edgekit.serve.server import serve
+    return serve
 
 
 def _merged(
@@ -127,6 +150,7 @@ def _merged(
     chosen: dict[str, Any],
     server_wide: dict[str, Any],
     security: dict[str, Any],
+    scaling: dict[str, Any],
     where: Path | None,
 ) -> ServerConfig:
     """The file's settings with the command line's on top; ``chosen`` hold for every model."""
@@ -138,9 +162,10 @@ def _merged(
         settings["defaults"] = {**(settings.get("defaults") or {}), **given}
         settings["models"] = {name: {**(one or {}), **given} for name, one in models.items()}
     settings |= _given(server_wide)
-    before = settings.get("security") or {}
-    if isinstance(before, dict):  # else it is refused with its place
-        settings["security"] = {**before, **_given(security)}
+    for key, group in (("security", security), ("ray", scaling)):
+        before = settings.get(key) or {}
+        if isinstance(before, dict):  # else it is refused with its place
+            settings[key] = {**before, **_given(group)}
     return checked(settings, str(where or "edgekit serve"))
 
 

@@ -15,6 +15,9 @@ __all__ = ["Outcome", "Retry"]
 Outcome = httpx.Response | httpx.RequestError
 
 _BUSY = frozenset({429, 503})
+#: What a proxy says when the server behind it died, Ray Serve's among them. An inference changes
+#: nothing, so it can be asked again. A server's own 500 tells of a broken engine, in JSON.
+_LOST = frozenset({500, 502})
 #: The connection was refused or broke. A server that only takes long is not asked again: it would
 #: have the same work twice.
 _BROKEN = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError)
@@ -55,7 +58,8 @@ class Retry:
 
 def _worth_it(outcome: Outcome) -> bool:
     if isinstance(outcome, httpx.Response):
-        return outcome.status_code in _BUSY
+        told = outcome.headers.get("Content-Type", "").startswith("application/json")
+        return outcome.status_code in _BUSY or (outcome.status_code in _LOST and not told)
     return isinstance(outcome, _BROKEN)
 
 

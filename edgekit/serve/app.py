@@ -9,7 +9,14 @@ from typing import Any
 from fastapi import FastAPI
 
 import edgekit
-from edgekit.serve import http_metadata, http_metrics, http_page, http_predict, http_repository
+from edgekit.serve import (
+    http_metadata,
+    http_metrics,
+    http_page,
+    http_predict,
+    http_repository,
+    http_shadow,
+)
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.http_errors import handle_errors
 from edgekit.serve.http_infer import InferRoute, target
@@ -58,6 +65,7 @@ def create_app(repository: Repository, config: ServerConfig) -> FastAPI:
     app = App(repository, config)
     app.include_router(http_metadata.router(repository))
     app.include_router(http_repository.router(repository))
+    app.include_router(http_shadow.router(repository))
     app.include_router(http_metrics.router(repository))
     app.include_router(http_predict.router(repository))
     app.include_router(http_page.router(app, repository))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekit.errors import EdgekitError
 from edgekit.runtimes import SessionOptions
 from edgekit.security.protection import SecurityConfig
 
-__all__ = ["ConfigError", "ImageConfig", "ModelConfig", "ServerConfig", "checked", "read_config"]
+__all__ = [
+    "ConfigError",
+    "ImageConfig",
+    "ModelConfig",
+    "RayConfig",
+    "ServerConfig",
+    "checked",
+    "read_config",
+]
 
 
 class ConfigError(EdgekitError):
@@ -64,12 +72,17 @@ class ModelConfig(_Config):
             fills the shorter ones; None for what the bundle says. The model must ignore what is
             filled in, by a mask say.
         versions: ``latest`` (the newest), ``all``, or those named.
-        weights: share of the requests that each version gets, where the request names none.
-        shadow: a version that computes every request, too, for comparison; nobody gets its answer.
+        weights: share of the requests that each version gets, where the request names none; a
+            version without a weight gets none. Requests with the same ``X-Session-Id`` header get
+            the same version.
+        shadow: a version that computes the requests that name no version, too, for comparison;
+            nobody gets its answer unless they name it. It shares the machine's cores.
         memory_mb: expected size, for the memory budget; measured when not given.
         hang_ms: an inference that takes longer has hung.
         warmup: inferences of stored samples before a version takes requests.
-        cache: answers kept, by their inputs; 0 keeps none.
+        cache: bytes of answers that each loaded version keeps, by their inputs; 0 keeps none. For
+            models that compute the same from the same inputs. An ensemble keeps none, its models
+            may.
         image: how float inputs want the bytes of a picture sent to ``/predict``; where it is not
             given, the range of the samples in the bundle tells.
     """
@@ -106,6 +119,32 @@ class ModelConfig(_Config):
         return SessionOptions(threads=self.threads, device=self.device, cores=cores, cache=cache)
 
 
+class RayConfig(_Config):
+    """How many servers ``edgekit serve --ray`` runs.
+
+    Attributes:
+        replicas: servers; the least number where ``max_replicas`` is given.
+        max_replicas: start more servers under load, up to this many.
+        target_requests: requests under way on a server that autoscaling aims at.
+        max_requests: most requests under way on a server; what is more waits in Ray's proxy.
+        cpus: cores that Ray sets aside for each server.
+        health_s: how often Ray asks a server whether its engines work.
+    """
+
+    replicas: _Positive = 1
+    max_replicas: _Positive | None = None
+    target_requests: Annotated[float, Field(gt=0)] = 16
+    max_requests: _Positive = 100
+    cpus: Annotated[float, Field(ge=0)] = 1
+    health_s: Annotated[float, Field(gt=0)] = 5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas is less than replicas, {self.replicas}")
+        return self
+
+
 class ServerConfig(_Config):
     """The server as a whole.
 
@@ -124,6 +163,7 @@ class ServerConfig(_Config):
         log_format: of what the server writes to its standard error.
         access_log: write a line for every request.
         trace_endpoint: URL of an OpenTelemetry collector (OTLP over HTTP) that gets traces.
+        ray: how many servers, with ``--ray``.
     """
 
     models: dict[str, ModelConfig] = {}
@@ -140,6 +180,7 @@ class ServerConfig(_Config):
     log_format: Literal["text", "json"] = "text"
     access_log: bool = False
     trace_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+")] | None = None
+    ray: RayConfig = RayConfig()
 
     def of(self, model: str) -> ModelConfig:
         """The configuration of that model."""

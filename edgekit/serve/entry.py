@@ -7,11 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgekit.errors import EdgekitError
 from edgekit.serve.config import ModelConfig
 from edgekit.serve.folder import Found
 from edgekit.serve.model import Servable
+from edgekit.serve.shadow import Shadow
 
-__all__ = ["Entry", "Version", "expected_size", "told_size", "wanted_versions"]
+__all__ = ["Entry", "Version", "wanted_versions"]
 
 
 @dataclass(slots=True)
@@ -22,7 +24,7 @@ class Version:
         servable: what computes it; None when it is not loaded.
         found: the bundle that it was loaded from.
         reason: why it, or a newer bundle of it, could not be loaded; empty otherwise.
-        size: bytes of memory that loading it took.
+        size: bytes of memory that it takes, or took when it was loaded last.
         loads: how often it was loaded.
         failures: how often it, or a newer bundle of it, could not be.
     """
@@ -45,7 +47,9 @@ class Entry:
         lock: held while its versions change.
         evicted: unloaded to make room; the next request loads it again.
         unloaded: by the API; stays so until the API loads it.
+        waking: loads it again after it was evicted; None while nothing does.
         used: when it was last asked, in ``time.monotonic``.
+        shadow: hands requests to the shadow version; None without one.
     """
 
     name: str
@@ -53,7 +57,15 @@ class Entry:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     evicted: bool = False
     unloaded: bool = False
+    waking: asyncio.Task[EdgekitError | None] | None = None
     used: float = field(default_factory=time.monotonic)
+    shadow: Shadow | None = None
+
+    def take(self, name: str) -> Servable | None:
+        """Take a version out of service: it gets no more requests, and the caller closes it."""
+        version = self.versions[name]
+        servable, version.servable = version.servable, None
+        return servable
 
     @property
     def loaded(self) -> dict[str, Servable]:
@@ -62,23 +74,12 @@ class Entry:
 
 
 def wanted_versions(found: Mapping[str, Found], config: ModelConfig) -> list[str]:
-    """The versions to load, oldest first."""
-    names = list(found)
+    """The versions to load, oldest first. The newest is the newest but the shadow."""
     if config.versions == "all":
-        return names
-    named = {*config.weights, *([config.shadow] if config.shadow else [])}
+        return list(found)
+    named = set(config.weights)
     if config.versions != "latest":
         named |= set(config.versions)
-    return [name for name in names if name in named] if named else names[-1:]
-
-
-def expected_size(found: Found, config: ModelConfig) -> int:
-    """Bytes that a bundle will take when loaded: what the operator says, else its largest file."""
-    return told_size(config) or max(
-        (file.stat().st_size for file in found.path.iterdir() if file.is_file()), default=0
-    )
-
-
-def told_size(config: ModelConfig) -> int:
-    """Bytes that the operator says a model takes; 0 when not said."""
-    return (config.memory_mb or 0) * 2**20
+    if not named:
+        named.update([name for name in found if name != config.shadow][-1:])
+    return [name for name in found if name in named or name == config.shadow]

@@ -19,6 +19,7 @@ import edgekit
 from edgekit.errors import OutputError, SpecError
 from edgekit.serve.errors import ServeError
 from edgekit.serve.grpc_codec import encode_message, parse_message
+from edgekit.serve.http_infer import SESSION
 from edgekit.serve.http_metadata import EXTENSIONS, model_metadata, model_statistics
 from edgekit.serve.proto import METHODS, SERVICE, messages
 from edgekit.serve.protocol import InferRequest
@@ -35,6 +36,7 @@ _CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     415: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -46,6 +48,8 @@ _CODES = {
 
 #: Trailer that tells a gRPC client after how many milliseconds it may try again.
 _PUSHBACK = "grpc-retry-pushback-ms"
+
+_SESSION = SESSION.lower()
 
 #: Requests of one stream that are computed at a time.
 _AHEAD = 32
@@ -155,7 +159,10 @@ class _Service:
         return messages.RepositoryModelLoadResponse()
 
     async def repository_unload(self, message: Any, _: Any) -> Any:
-        await self._repository.unload(message.model_name)
+        dependents = False
+        if "unload_dependents" in message.parameters:
+            dependents = message.parameters["unload_dependents"].bool_param
+        await self._repository.unload(message.model_name, dependents=dependents)
         return messages.RepositoryModelUnloadResponse()
 
     async def model_infer(self, message: Any, context: Any) -> Any:
@@ -170,6 +177,7 @@ class _Service:
             request.inputs,
             deadline=_deadline(started, context, request),
             priority=request.priority,
+            session=_session(context),
         )
         back = time.perf_counter_ns()
         model = inference.model
@@ -257,7 +265,7 @@ def _described(error: Exception, what: str) -> tuple[Any, str, tuple[tuple[str, 
     if isinstance(error, ServeError):
         after = error.retry_after
         trailers = () if after is None else ((_PUSHBACK, str(int(after * 1e3))),)
-        return _CODES[error.status], str(error), trailers
+        return _CODES.get(error.status, grpc.StatusCode.UNKNOWN), str(error), trailers
     if isinstance(error, SpecError):
         return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
     _log.error("%s failed", what, exc_info=error)
@@ -269,3 +277,9 @@ def _deadline(started: float, context: Any, request: InferRequest) -> float | No
     given = (context.time_remaining(), request.timeout)
     left = [seconds for seconds in given if seconds is not None]
     return started + min(left) if left else None
+
+
+def _session(context: Any) -> str | None:
+    """As the HTTP header of that name."""
+    found = (value for key, value in context.invocation_metadata() or () if key == _SESSION)
+    return next(found, None)

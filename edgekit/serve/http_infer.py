@@ -26,8 +26,9 @@ from edgekit.serve.protocol import (
 )
 from edgekit.serve.repository import Repository
 from edgekit.serve.statistics import STAGES, Stages
+from edgekit.spec import TensorSpec
 
-__all__ = ["DEADLINE", "INFERENCE", "InferRoute", "deadline", "target", "unless_gone"]
+__all__ = ["DEADLINE", "INFERENCE", "SESSION", "InferRoute", "deadline", "target", "unless_gone"]
 
 #: Where a route leaves its :class:`~edgekit.serve.model.Inference` in the ASGI scope.
 INFERENCE = "edgekit.inference"
@@ -35,8 +36,12 @@ INFERENCE = "edgekit.inference"
 #: The header with the milliseconds that a client waits.
 DEADLINE = "X-Request-Timeout-Ms"
 
+#: The header that is the same in all requests that one version shall answer.
+SESSION = "X-Session-Id"
+
 _LENGTH = HEADER_LENGTH.lower().encode()
 _DEADLINE = DEADLINE.lower().encode()
+_SESSION = SESSION.lower().encode()
 _PREFIX, _SUFFIX = "/v2/models/", "/infer"
 
 #: Seconds after which it is worth looking whether the client is still there.
@@ -100,7 +105,10 @@ class InferRoute:
         start = time.perf_counter_ns()
         length = headers.get(_LENGTH)
         given = None if length is None else length.decode("latin-1")
-        inputs = repository.find(name, version).inputs if given == "0" else ()
+        session = headers[_SESSION].decode("latin-1") if _SESSION in headers else None
+        inputs: tuple[TensorSpec, ...] = ()
+        if given == "0":  # a raw request does not say what it is
+            inputs = (await repository.at_hand(name, version, session)).inputs
         request = parse_request(body, given, inputs)
         parsed = time.perf_counter_ns()
         work = repository.infer(
@@ -109,6 +117,7 @@ class InferRoute:
             request.inputs,
             deadline=deadline(started, headers, request.timeout),
             priority=request.priority,
+            session=session,
         )
         inference = scope[INFERENCE] = await unless_gone(work, receive)
         back = time.perf_counter_ns()

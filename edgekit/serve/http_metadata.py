@@ -15,7 +15,13 @@ from edgekit.serve.statistics import BatchCount, Duration, Statistics
 __all__ = ["EXTENSIONS", "json_answer", "model_metadata", "model_statistics", "router"]
 
 #: The protocol's extensions that this server has.
-EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "statistics",
+]
 
 _Model = Annotated[str, Path(description="Name of the model.")]
 _Version = Annotated[str, Path(description="Its version.")]

@@ -40,8 +40,11 @@ def router(repository: Repository) -> APIRouter:
 
     @routes.post("/models/{model}/unload", summary="Unload a model after its last answers")
     async def unload(model: _Model, request: Request) -> Response:
-        await _parameters(request)
-        await repository.unload(model)
+        given = (await _parameters(request)).get("parameters", {})
+        dependents = given.get("unload_dependents", False) if isinstance(given, dict) else None
+        if not isinstance(dependents, bool):
+            raise ServeError("'parameters' must be an object, its 'unload_dependents' a boolean")
+        await repository.unload(model, dependents=dependents)
         return json_answer({})
 
     return routes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 from dataclasses import dataclass
 
 from edgekit import runtimes
@@ -17,7 +15,7 @@ from edgekit.serve.isolated import IsolatedSession
 from edgekit.serve.model import Model, canary
 from edgekit.verify import Reference, unusable
 
-__all__ = ["Loaded", "choose_artifact", "load", "return_memory"]
+__all__ = ["Loaded", "choose_artifact", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,11 @@ class Loaded:
     artifact: Artifact
     sessions: list[Session]
     reference: Reference
+
+    def close(self) -> None:
+        """Release the sessions, where no model is made of them."""
+        for session in self.sessions:
+            session.close()
 
     def model(self, name: str, version: str, config: ModelConfig) -> Model:
         """The model, in the event loop."""
@@ -64,21 +67,34 @@ def load(bundle: Bundle, config: ModelConfig, *, isolate: bool = False) -> Loade
         GateError: the artifact does not compute here what it did when it was built.
     """
     artifact = choose_artifact(bundle, config.runtime)
-    reference = _reference(bundle, artifact)
     sessions: list[Session] = []
     try:
+        reference = _reference(bundle, artifact)
         for instance in range(config.instances):
             session = _session(bundle, artifact, config, instance, isolate=isolate)
             sessions.append(session)
             _prove(bundle, artifact, reference, session)
-            for _ in range(config.warmup):
-                for feeds in reference.feeds:
-                    session.run(feeds)
+            _warm_up(bundle, artifact, reference, session, config.warmup)
     except BaseException:
         for session in sessions:
             session.close()
         raise
     return Loaded(bundle, artifact, sessions, reference)
+
+
+def _warm_up(
+    bundle: Bundle, artifact: Artifact, reference: Reference, session: Session, count: int
+) -> None:
+    try:
+        for _ in range(count):
+            for feeds in reference.feeds:
+                session.run(feeds)
+    except Exception as error:
+        raise GateError(
+            f"failed while it was warmed up: {error}",
+            where=f"{bundle.path}, artifact {artifact.id}",
+            fix="Run edgekit verify on it here, or serve another --runtime",
+        ) from error
 
 
 def _prove(bundle: Bundle, artifact: Artifact, reference: Reference, session: Session) -> None:
@@ -128,11 +144,3 @@ def _reference(bundle: Bundle, artifact: Artifact) -> Reference:
         return Reference([], [], [])
     stored = Reference.of(bundle, artifact).like_data()
     return Reference(stored.feeds[:2], stored.outputs[:2], stored.kinds[:2])
-
-
-def return_memory() -> None:
-    """Give what was freed back to the system: glibc keeps it for itself otherwise."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # other C libraries give it back by themselves
-        trim(0)

@@ -18,12 +18,14 @@ from edgekit.serve.config import ModelConfig
 from edgekit.serve.errors import ServeError
 from edgekit.serve.isolated import IsolatedSession
 from edgekit.serve.memory import resident
+from edgekit.serve.response_cache import ResponseCache
 from edgekit.serve.statistics import Stages, Statistics
+from edgekit.serve.under_way import UnderWay
 from edgekit.serve.worker import Worker
 from edgekit.spec import BATCH, Feeds, Outputs, TensorSpec, check_feeds
 from edgekit.verify import Reference, verify_artifact
 
-__all__ = ["Inference", "Model", "Servable", "canary"]
+__all__ = ["Inference", "Model", "Servable", "canary", "failure_reason"]
 
 _log = logging.getLogger("edgekit.serve")
 
@@ -135,10 +137,11 @@ class Model:
         self._batcher = Batcher(self._workers, layout, self._policy(), self.statistics)
         target = config.target_p99_ms
         self._adaptive = Adaptive(self._batcher, target / 1e3) if target else None
+        self.responses = self._cache() if config.cache else None
         self.reference = reference
         self._works_until = time.monotonic() + _RECENT
         self._canary: asyncio.Task[bool] | None = None
-        self._quiet = asyncio.Event()
+        self._under_way = UnderWay(self.statistics)
 
     def _policy(self) -> BatchPolicy:
         config = self.config
@@ -148,6 +151,10 @@ class Model:
             delay=config.max_queue_delay_ms / 1e3,
             queue=config.queue,
         )
+
+    def _cache(self) -> ResponseCache:
+        identity = [self.name, self.version, *(file.sha256 for file in self.artifact.files)]
+        return ResponseCache(self.config.cache, identity, self.inputs, self.statistics)
 
     async def infer(
         self, feeds: Feeds, *, deadline: float | None = None, priority: int = 0
@@ -160,26 +167,39 @@ class Model:
         if deadline is None and self.config.timeout_ms is not None:
             deadline = time.monotonic() + self.config.timeout_ms / 1e3
         start = time.perf_counter_ns()
-        self.statistics.pending += 1
-        try:
-            if self._adaptive is not None:
-                self._adaptive.admit()
-            outputs, stages = await self._batcher.infer(feeds, sizes, deadline, rank)
-        except BaseException as error:
-            took = time.perf_counter_ns() - start
-            self.statistics.refused(_reason(error), took)
-            if isinstance(error, EngineFailedError):
-                raise await self._blamed(error) from error
-            raise
-        finally:
-            self.statistics.pending -= 1
-            if not self.statistics.pending:
-                self._quiet.set()
+        with self._under_way:
+            try:
+                outputs, stages = await self._answer(feeds, sizes, deadline, rank)
+            except BaseException as error:
+                took = time.perf_counter_ns() - start
+                self.statistics.refused(failure_reason(error), took)
+                if isinstance(error, EngineFailedError):
+                    raise await self._blamed(error) from error
+                raise
+        if self.responses is not None and not stages.batch:  # it says nothing about the engine
+            self.statistics.answered_from_cache(stages)
+            return Inference(outputs, self, stages)
         self._works_until = time.monotonic() + _RECENT
         self.statistics.answered(stages, sizes.get(BATCH, 1))
         if self._adaptive is not None:
             self._adaptive.answered((time.perf_counter_ns() - start) / 1e9)
         return Inference(outputs, self, stages)
+
+    async def _answer(
+        self, feeds: Feeds, sizes: dict[str, int], deadline: float | None, rank: int
+    ) -> tuple[Outputs, Stages]:
+        if self.responses is None:
+            return await self._compute(feeds, sizes, deadline, rank)
+        return await self.responses.answer(
+            feeds, lambda: self._compute(feeds, sizes, deadline, rank)
+        )
+
+    async def _compute(
+        self, feeds: Feeds, sizes: dict[str, int], deadline: float | None, rank: int
+    ) -> tuple[Outputs, Stages]:
+        if self._adaptive is not None:
+            self._adaptive.admit()
+        return await self._batcher.infer(feeds, sizes, deadline, rank)
 
     def _rank(self, priority: int) -> int:
         levels = self.config.priority_levels
@@ -273,9 +293,7 @@ class Model:
 
     async def close(self) -> None:
         """Answer what is under way, then release the sessions."""
-        while self.statistics.pending:
-            self._quiet.clear()
-            await self._quiet.wait()
+        await self._under_way.none()
         limit = self.config.hang_ms / 1e3
         for worker in self._workers:
             await asyncio.to_thread(worker.close, limit)
@@ -313,9 +331,10 @@ def _busy_s(worker: Worker) -> float:
     return session.busy_s if isinstance(session, IsolatedSession) else worker.busy_s
 
 
-def _reason(error: BaseException) -> str:
+def failure_reason(error: BaseException) -> str:
     """Why a request failed, in Triton's words."""
-    if isinstance(error, EngineFailedError):
+    engine = isinstance(error, ServeError) and error.status == 500
+    if engine or isinstance(error, EngineFailedError):
         return "BACKEND"
     if isinstance(error, asyncio.CancelledError):
         return "CANCELED"

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgekit.bundle import Bundle
-from edgekit.errors import BundleError, EdgekitError
+from edgekit.errors import EdgekitError
 from edgekit.security.names import checked_name
-from edgekit.serve import folder, loading
-from edgekit.serve.config import ModelConfig, ServerConfig
-from edgekit.serve.entry import Entry, Version, expected_size, told_size, wanted_versions
+from edgekit.serve import folder
+from edgekit.serve.budget import loaded_size
+from edgekit.serve.config import ServerConfig
+from edgekit.serve.ensemble import Ensemble, members, users
+from edgekit.serve.entry import Entry
 from edgekit.serve.errors import ServeError
-from edgekit.serve.folder import Found, version_order
-from edgekit.serve.memory import resident
+from edgekit.serve.folder import Found
+from edgekit.serve.loader import Loader, state
+from edgekit.serve.memory import keep_large_blocks_apart
 from edgekit.serve.model import Inference, Model, Servable
+from edgekit.serve.routing import choose
 from edgekit.spec import Feeds
 
 __all__ = ["Repository"]
@@ -28,6 +31,8 @@ _log = logging.getLogger("edgekit.serve")
 
 #: Seconds between two looks for engines that hang.
 _WATCH_S = 1.0
+
+_T = TypeVar("_T")
 
 
 class Repository:
@@ -46,8 +51,9 @@ class Repository:
         self.entries: dict[str, Entry] = {}
         self._single = folder.look(path) is not None or not path.is_dir()
         self._name = name
-        self._loading = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loader = Loader(config, self.entries, self, self._spawn)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waking = 0
         self._closing = False
         self._started = False
 
@@ -61,23 +67,29 @@ class Repository:
         if self._started:
             return
         self._started = True
-        if self._single:
-            if self._name is None:
-                self._name = (await asyncio.to_thread(self._open, self.path)).manifest.name
+        keep_large_blocks_apart()
+        if self._single and self._name is None:
+            self._name = (await asyncio.to_thread(self._open, self.path)).manifest.name
+        found = await asyncio.to_thread(self._scan)
+        if self._single and self._name is not None:
             await self._load(self._entry(self._name))
         else:
-            found = await asyncio.to_thread(self._scan)
             wanted = self.config.load if self.config.explicit else tuple(found)
             for name in wanted:
                 await self._try_load(name)
         self._spawn(self._watch())
         if self.config.poll_s and not self.config.explicit:
-            self._spawn(self._poll())
+            self._spawn(self._poll(found))
 
     @property
     def pending(self) -> int:
         """Requests that were taken and are not answered yet."""
-        return sum(servable.statistics.pending for servable in self.servables())
+        return self._waking + sum(s.statistics.pending for s in self.servables())
+
+    @property
+    def size(self) -> int:
+        """Bytes that all loaded models take."""
+        return loaded_size(self.entries.values())
 
     def refuse(self) -> None:
         """Take no more requests, and say to be not ready; what is under way goes on."""
@@ -94,8 +106,10 @@ class Repository:
         self.refuse()
         for task in self._tasks:
             task.cancel()
-        servables = [s for entry in self.entries.values() for s in entry.loaded.values()]
-        await asyncio.gather(*(servable.close() for servable in servables))
+        models = list(self.servables())
+        ensembles = [one for one in models if isinstance(one, Ensemble)]
+        await asyncio.gather(*(one.close() for one in ensembles))  # they still ask their models
+        await asyncio.gather(*(one.close() for one in models))
 
     def known(self, name: str, version: str | None = None) -> Entry:
         """The entry of a model, whether it is loaded or not.
@@ -113,30 +127,77 @@ class Repository:
             raise ServeError(what, status=404)
         return entry
 
-    def find(self, name: str, version: str | None = None) -> Servable:
+    def find(self, name: str, version: str | None = None, session: str | None = None) -> Servable:
         """The loaded version of a model: the newest, or one by its weight, where none is named.
+
+        Args:
+            name: of the model.
+            version: of it; None for any but the shadow.
+            session: requests of one get the same version, see :mod:`edgekit.serve.routing`.
 
         Raises:
             ServeError: 404, there is no such model or version; 503, it is not loaded.
         """
         entry = self.known(name, version)
-        entry.used = time.monotonic()
         loaded = entry.loaded
-        if version:
-            if version not in loaded:
-                raise self._not_loaded(entry, version)
-            return loaded[version]
-        if not loaded:
-            raise self._not_loaded(entry, next(reversed(entry.versions), ""))
-        weights = self.config.of(name).weights
-        shares = [weights.get(one, 0.0) for one in loaded] if weights else []
-        if not any(shares):
-            return next(reversed(loaded.values()))
-        return random.choices([*loaded.values()], shares)[0]  # noqa: S311, chance is all it is for
+        if not version:
+            config = self.config.of(name)
+            able = [one for one in loaded if one != config.shadow]
+            if not able:
+                raise self._not_loaded(entry, next(reversed(entry.versions), ""))
+            version = choose(able, config.weights, session)
+        if version not in loaded:
+            raise self._not_loaded(entry, version)
+        return loaded[version]
+
+    async def at_hand(
+        self,
+        name: str,
+        version: str | None = None,
+        session: str | None = None,
+        deadline: float | None = None,
+    ) -> Servable:
+        """The same; a model that was unloaded to make room is loaded again, for all who wait.
+
+        Raises:
+            ServeError: as :meth:`find`; 503, it cannot be loaded; 504, the deadline passed.
+        """
+        entry = self.known(name, version)
+        entry.used = time.monotonic()
+        while entry.evicted:
+            self._waking += 1
+            try:
+                await self._awake(entry, deadline)
+            finally:
+                self._waking -= 1
+        return self.find(name, version, session)
+
+    async def _awake(self, entry: Entry, deadline: float | None) -> None:
+        if entry.waking is None:
+            entry.waking = self._spawn(self._wake(entry))
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            error = await asyncio.wait_for(asyncio.shield(entry.waking), left)
+        except TimeoutError:
+            what = f"the deadline passed while model {entry.name!r} was loaded"
+            raise ServeError(what, status=504) from None
+        if error is not None:
+            what = f"model {entry.name!r} is not loaded: {error}"
+            raise ServeError(what, status=503) from error
+
+    async def _wake(self, entry: Entry) -> EdgekitError | None:
+        try:
+            await self._load(entry)
+        except EdgekitError as error:
+            return error
+        finally:
+            entry.waking = None
+        return None
 
     def _not_loaded(self, entry: Entry, version: str) -> ServeError:
         reason = entry.versions[version].reason if version in entry.versions else ""
-        what = reason or "load it with the repository API"
+        evicted = "it made room for others, the next inference loads it"
+        what = reason or (evicted if entry.evicted else "load it with the repository API")
         return ServeError(f"model {entry.name!r} is not loaded: {what}", status=503)
 
     async def infer(
@@ -147,6 +208,7 @@ class Repository:
         *,
         deadline: float | None = None,
         priority: int = 0,
+        session: str | None = None,
     ) -> Inference:
         """Compute one request on the model of that name; see :meth:`Servable.infer`.
 
@@ -156,9 +218,27 @@ class Repository:
         """
         if self._closing:
             raise ServeError("the server is stopping", status=503, retry_after=1.0)
-        if self.known(name, version).evicted:
-            await self.load(name)
-        return await self.find(name, version).infer(feeds, deadline=deadline, priority=priority)
+        return await self.compute(
+            name, version, feeds, deadline=deadline, priority=priority, session=session
+        )
+
+    async def compute(
+        self,
+        name: str,
+        version: str | None,
+        feeds: Feeds,
+        *,
+        deadline: float | None = None,
+        priority: int = 0,
+        session: str | None = None,
+    ) -> Inference:
+        """The same for a part of what was taken already: goes on while the server is stopping."""
+        servable = await self.at_hand(name, version, session, deadline)
+        inference = await servable.infer(feeds, deadline=deadline, priority=priority)
+        entry = self.entries.get(name)
+        if not version and entry is not None and entry.shadow is not None:
+            entry.shadow.send(feeds, inference)
+        return inference
 
     async def ready(self) -> bool:
         """Whether every model that should work does."""
@@ -171,12 +251,7 @@ class Repository:
     def index(self) -> list[dict[str, Any]]:
         """Every version of every model with its state, as the protocol's repository index."""
         return [
-            {
-                "name": entry.name,
-                "version": name,
-                "state": "READY" if version.servable else "UNAVAILABLE",
-                "reason": version.reason or ("unloaded" if version.servable is None else ""),
-            }
+            {"name": entry.name, "version": name, **state(version)}
             for entry in self.entries.values()
             for name, version in entry.versions.items()
         ]
@@ -199,26 +274,66 @@ class Repository:
             await self._load(entry)
         except EdgekitError as error:
             raise ServeError(f"{name!r} cannot be loaded: {error}") from error
-        entry.unloaded = False
+        finally:
+            entry.unloaded = entry.unloaded and not entry.loaded
 
-    async def unload(self, name: str) -> None:
-        """Unload all versions of a model, after their last answers.
+    async def present(self, name: str, version: str | None = None) -> Servable:
+        """A model for an ensemble; loads it where it is not.
 
         Raises:
-            ServeError: 404, there is no such model.
+            ServeError: there is no such model or version, it is an ensemble itself, or it cannot
+                be loaded.
+        """
+        found = (await asyncio.to_thread(self._scan)).get(name, {})
+        if any(one.is_ensemble for one in found.values()):
+            raise ServeError(f"{name!r} is an ensemble itself, name its models instead")
+        entry = self.entries.get(name)
+        if entry is None or not (entry.loaded or entry.evicted):
+            await self.load(name)
+        return await self.at_hand(name, version, session="")
+
+    async def unload(self, name: str, *, dependents: bool = False) -> None:
+        """Unload all versions of a model, after their last answers.
+
+        Args:
+            name: of the model.
+            dependents: also unload the ensembles that need it; and where it is an ensemble itself,
+                the models that it needs and no other ensemble does.
+
+        Raises:
+            ServeError: 404, there is no such model; 409, an ensemble needs it.
         """
         if name not in self.entries:
             raise ServeError(f"there is no model {name!r} in the repository", status=404)
-        entry = self.entries[name]
+        needing = users(self.entries.values(), name)
+        if needing and not dependents:
+            listed = ", ".join(needing)
+            what = f"{name!r} is needed by the ensemble {listed}: unload that, or unload_dependents"
+            raise ServeError(what, status=409)
+        needed = sorted(members(self.entries[name])) if dependents else []
+        for one in (*needing, name):
+            await self._unload(self.entries[one])
+        for one in needed:
+            if one in self.entries and not users(self.entries.values(), one):
+                await self._unload(self.entries[one])
+
+    async def _unload(self, entry: Entry) -> None:
         entry.unloaded = True
         async with entry.lock:
-            await self._drop(entry, list(entry.versions))
+            entry.evicted = False
+            await self._loader.drop(entry, list(entry.versions))
 
     def _entry(self, name: str) -> Entry:
         return self.entries.setdefault(name, Entry(name))
 
     def _open(self, path: Path) -> Bundle:
         return Bundle.open(path, signed_by=self.config.security.require_signature)
+
+    def _found(self, name: str) -> Mapping[str, Found]:
+        found = self._scan().get(name, {})
+        if self._single and not found:
+            self._open(self.path)  # raises, and says what is wrong
+        return found
 
     def _scan(self) -> dict[str, dict[str, Found]]:
         if not self._single:
@@ -228,93 +343,7 @@ class Repository:
 
     async def _load(self, entry: Entry) -> None:
         """Bring an entry to what its configuration wants of what is on disk."""
-        config = self.config.of(entry.name)
-        async with entry.lock:
-            found = (await asyncio.to_thread(self._scan)).get(entry.name, {})
-            if self._single and not found:
-                await asyncio.to_thread(self._open, self.path)  # raises, and says what is wrong
-            wanted = wanted_versions(found, config)
-            failed: EdgekitError | None = None
-            for name in wanted:
-                version = entry.versions.setdefault(name, Version())
-                if version.servable is not None and version.found == found[name]:
-                    continue
-                try:
-                    await self._load_version(entry, name, found[name], config)
-                except EdgekitError as error:
-                    version.reason = str(error)
-                    version.failures += 1
-                    failed = error
-            entry.versions = dict(sorted(entry.versions.items(), key=_by_version))
-            entry.evicted = False
-            if failed is not None:
-                raise failed  # what was loaded before stays
-            gone = [name for name in entry.versions if name not in wanted]
-            await self._drop(entry, gone)
-            for name in gone:
-                if name not in found:
-                    del entry.versions[name]
-
-    async def _load_version(
-        self, entry: Entry, name: str, found: Found, config: ModelConfig
-    ) -> None:
-        async with self._loading:  # one at a time: memory is measured, and cores are few
-            expected = expected_size(found, config)
-            await self._make_room(entry, expected)
-            before = resident()
-            bundle = await asyncio.to_thread(self._open, found.path)
-            loaded = await asyncio.to_thread(
-                loading.load, bundle, config, isolate=self.config.isolate
-            )
-            model = loaded.model(entry.name, name, config)
-            size = max(resident() - before, 0) + model.elsewhere
-        version = entry.versions[name]
-        old, version.servable = version.servable, model
-        version.found, version.reason, version.size = found, "", told_size(config) or size
-        version.loads += 1
-        _log.info("%s/%s: loaded %s", entry.name, name, model.artifact.id)
-        if old is not None:
-            self._spawn(_closed(old))
-
-    async def _make_room(self, entry: Entry, expected: int) -> None:
-        """Unload what was not used for longest until ``expected`` more bytes fit the budget."""
-        budget = self.config.memory_mb
-        if budget is None:
-            return
-        limit = budget * 2**20
-        others = sorted(
-            (e for e in self.entries.values() if e is not entry and e.loaded), key=_last_used
-        )
-        while expected + self.size > limit and others:
-            oldest = others.pop(0)
-            async with oldest.lock:
-                oldest.evicted = True
-                await self._drop(oldest, list(oldest.versions))
-            _log.info("%s: unloaded to make room", oldest.name)
-        if expected + self.size > limit:
-            raise BundleError(
-                f"needs about {expected / 2**20:.0f} MB, the budget of {budget} MB has "
-                f"{(limit - self.size) / 2**20:.0f} MB left",
-                where=f"model {entry.name!r}",
-                fix="Raise memory_mb",
-            )
-
-    @property
-    def size(self) -> int:
-        """Bytes that all loaded models take."""
-        versions = [v for entry in self.entries.values() for v in entry.versions.values()]
-        return sum(version.size for version in versions if version.servable is not None)
-
-    async def _drop(self, entry: Entry, names: list[str]) -> None:
-        """Unload versions. They take no more requests from now on, and answer those they have."""
-        servables = []
-        for name in names:
-            version = entry.versions[name]
-            if version.servable is not None:
-                servables.append(version.servable)
-            version.servable = version.found = None
-            version.size = 0
-        await asyncio.gather(*(_closed(servable) for servable in servables))
+        await self._loader.bring(entry, lambda: self._found(entry.name))
 
     async def _try_load(self, name: str) -> None:
         try:
@@ -322,9 +351,8 @@ class Repository:
         except EdgekitError as error:
             _log.error("%s: cannot be loaded: %s", name, error)
 
-    async def _poll(self) -> None:
+    async def _poll(self, seen: folder.Models) -> None:
         """Follow the folder: load what is new, swap what was replaced, unload what is gone."""
-        seen = await asyncio.to_thread(self._scan)
         while True:
             await asyncio.sleep(self.config.poll_s)
             try:
@@ -332,9 +360,9 @@ class Repository:
             except EdgekitError as error:
                 _log.warning("the repository cannot be read: %s", error)
                 continue
-            for name in {*seen, *found}:
+            for name in folder.to_follow(seen, found):
                 entry = self.entries.get(name)
-                if seen.get(name) == found.get(name) or (entry and entry.unloaded):
+                if entry and entry.unloaded:
                     continue
                 await self._try_load(name)
                 if name not in found and not self.entries[name].versions:
@@ -348,20 +376,8 @@ class Repository:
                 if isinstance(servable, Model):
                     servable.watch()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _closed(servable: Servable) -> None:
-    await servable.close()
-    await asyncio.to_thread(loading.return_memory)
-
-
-def _by_version(item: tuple[str, Version]) -> Any:
-    return version_order(item[0])
-
-
-def _last_used(entry: Entry) -> float:
-    return entry.used
+        return task

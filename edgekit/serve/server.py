@@ -24,7 +24,7 @@ from edgekit.serve.docs import curl_command
 from edgekit.serve.recording import Records
 from edgekit.serve.repository import Repository
 
-__all__ = ["serve"]
+__all__ = ["bound", "serve"]
 
 _log = logging.getLogger("edgekit.serve")
 
@@ -66,7 +66,7 @@ def serve(
     logs.configure(config.log_format, access=config.access_log)
     if config.log_format == "json":
         announce = _log.info
-    with _bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(path, listener, host, grpc_port, config, name, protection, announce))
 
 
@@ -186,7 +186,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """A listening socket. Bound before the model is loaded: a taken port is known at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -21,12 +21,12 @@ class Stages:
 
     Attributes:
         parse: bytes to tensors.
-        queue: waiting for the engine and for others to be run with.
+        queue: waiting for the engine and for others to be run with; of a kept answer, finding it.
         input: putting the batch together.
         infer: the engine.
         output: taking the batch apart.
         serialise: tensors to bytes.
-        batch: samples that ran together.
+        batch: samples that ran together; 0 when the answer was kept.
     """
 
     parse: int = 0
@@ -72,6 +72,8 @@ class Statistics:
         failures: those that were not, by reason: ``REJECTED`` (queue full or deadline passed
             before it ran), ``CANCELED``, ``BACKEND`` (the engine) or ``OTHER``; as Triton's.
         failed: the same in all, with their time.
+        cache_hit: requests that a kept answer was found for, and the time of finding it.
+        cache_miss: those that none was found for, and the time of looking and keeping.
         samples: inferences: a request with a batch of 3 counts 3.
         batches: runs of the engine by batch size.
         last_inference_ms: when the last one was, in milliseconds since 1970.
@@ -103,6 +105,11 @@ class Statistics:
         self.compute_output.add(stages.output)
         self.samples += samples
         self.last_inference_ms = time.time_ns() // 1_000_000
+        self.recent.append((time.monotonic(), stages))
+
+    def answered_from_cache(self, stages: Stages) -> None:
+        """A request was answered with what is kept. As Triton, no inference and no queue."""
+        self.success.add(stages.queue)
         self.recent.append((time.monotonic(), stages))
 
     def refused(self, reason: str, ns: int) -> None:

@@ -13,7 +13,7 @@ from edgekit.client.retry import Retry
 
 def busy(retry_after: str | None = None, status: int = 503) -> httpx.Response:
     headers = {} if retry_after is None else {"Retry-After": retry_after}
-    return httpx.Response(status, headers=headers)
+    return httpx.Response(status, headers=headers, json={"error": "said by the server itself"})
 
 
 @given(st.integers(1, 60), st.floats(1e-3, 10), st.floats(1, 100))
@@ -35,6 +35,11 @@ def test_clients_that_were_turned_away_together_do_not_come_back_together() -> N
 def test_only_busy_servers_are_asked_again(status: int) -> None:
     assert Retry().wait(1, busy(status=status)) is None
     assert Retry().wait(1, busy(status=429)) is not None
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_a_proxy_that_lost_its_server_is_asked_again(status: int) -> None:
+    assert Retry().wait(1, httpx.Response(status, text="Internal Server Error")) is not None
 
 
 @pytest.mark.parametrize(

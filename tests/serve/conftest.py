@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,9 +22,18 @@ from edgekit.spec import Feeds
 from edgekit.targets import parse_targets
 from edgekit.workload import Workload
 from tests.conftest import SHAPE
+from tests.serve.bundles import scale
 
 #: What the tests serve with unless they say otherwise.
 ONE = ModelConfig(runtime="onnxruntime", threads=1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen() -> None:
+    """As the server does: what is there by now need not be looked at with every unload."""
+    gc.collect()
+    gc.freeze()
+
 
 Serving = Callable[..., AbstractContextManager[tuple[TestClient, Repository]]]
 
@@ -82,3 +92,10 @@ def camera(tmp_path_factory: pytest.TempPathFactory, network: nn.Module) -> Path
 def client(built: Path) -> Iterator[TestClient]:
     with serving(built, name="residual") as (client, _):
         yield client
+
+
+@pytest.fixture(scope="session")
+def scales(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Bundles whose answer is the input times 1, 2 or 3; copy them before changing them."""
+    folder = tmp_path_factory.mktemp("scales")
+    return {factor: scale(folder / f"x{factor}.edge", factor) for factor in (1, 2, 3)}
