@@ -67,6 +67,15 @@ def serve(
         Path | None,
         typer.Option(metavar="PUBKEY", help="Serve only what the holder of this key has signed."),
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="What goes to standard error: text or json [default: text].")
+    ] = None,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="A line for every request, with its id.")
+    ] = False,
+    trace_endpoint: Annotated[
+        str | None, typer.Option(help="OpenTelemetry collector (OTLP over HTTP) for traces.")
+    ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Run several servers under Ray Serve.")
     ] = False,
@@ -90,6 +99,12 @@ def serve(
         held = hold_process(cores)
         threads = threads or held
     settings = read_config(config) if config is not None else {}
+    records = {
+        "log_format": log_format,
+        "access_log": access_log or None,
+        "trace_endpoint": trace_endpoint,
+    }
+    settings |= {key: value for key, value in records.items() if value is not None}
     chosen = {
         "runtime": runtime,
         "device": device,

@@ -7,13 +7,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, RedirectResponse
 
 import edgekit
-from edgekit.security.policy import page_policy
-from edgekit.serve import http_metadata, http_repository, http_shadow
+from edgekit.serve import (
+    http_metadata,
+    http_metrics,
+    http_page,
+    http_predict,
+    http_repository,
+    http_shadow,
+)
 from edgekit.serve.config import ServerConfig
-from edgekit.serve.docs import docs_page
 from edgekit.serve.http_errors import handle_errors
 from edgekit.serve.http_infer import InferRoute, target
 from edgekit.serve.openapi import with_inference
@@ -62,15 +66,8 @@ def create_app(repository: Repository, config: ServerConfig) -> FastAPI:
     app.include_router(http_metadata.router(repository))
     app.include_router(http_repository.router(repository))
     app.include_router(http_shadow.router(repository))
-
-    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        page = docs_page(repository)
-        return HTMLResponse(page, headers={"Content-Security-Policy": page_policy(page)})
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
+    app.include_router(http_metrics.router(repository))
+    app.include_router(http_predict.router(repository))
+    app.include_router(http_page.router(app, repository))
     handle_errors(app)
     return app

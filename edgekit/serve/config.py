@@ -12,7 +12,15 @@ from edgekit.errors import EdgekitError
 from edgekit.runtimes import SessionOptions
 from edgekit.security.protection import SecurityConfig
 
-__all__ = ["ConfigError", "ModelConfig", "RayConfig", "ServerConfig", "checked", "read_config"]
+__all__ = [
+    "ConfigError",
+    "ImageConfig",
+    "ModelConfig",
+    "RayConfig",
+    "ServerConfig",
+    "checked",
+    "read_config",
+]
 
 
 class ConfigError(EdgekitError):
@@ -25,6 +33,21 @@ class _Config(BaseModel):
 
 _Positive = Annotated[int, Field(ge=1)]
 _Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class ImageConfig(_Config):
+    """What ``POST /predict/NAME`` does with the bytes of a picture: ``(x / scale - mean) / std``.
+
+    Attributes:
+        scale: what bytes are divided by first.
+        mean: one a channel, or one for all; as ``std``.
+        reverse_channels: the model wants BGR.
+    """
+
+    scale: Annotated[float, Field(gt=0)] = 255.0
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
+    reverse_channels: bool = False
 
 
 class ModelConfig(_Config):
@@ -60,6 +83,8 @@ class ModelConfig(_Config):
         cache: bytes of answers that each loaded version keeps, by their inputs; 0 keeps none. For
             models that compute the same from the same inputs. An ensemble keeps none, its models
             may.
+        image: how float inputs want the bytes of a picture sent to ``/predict``; where it is not
+            given, the range of the samples in the bundle tells.
     """
 
     runtime: str | None = None
@@ -82,6 +107,7 @@ class ModelConfig(_Config):
     hang_ms: Annotated[float, Field(gt=0)] = 60_000
     warmup: Annotated[int, Field(ge=0)] = 3
     cache: Annotated[int, Field(ge=0)] = 0
+    image: ImageConfig | None = None
 
     def session_options(self, instance: int, cache: Path) -> SessionOptions:
         """The options of the instance of that number."""
@@ -134,6 +160,9 @@ class ServerConfig(_Config):
         security: who may use it, and whose bundles it serves.
         drain_s: time that requests under way get after SIGTERM.
         retry_after_s: told to clients that are turned away while nothing is known about the wait.
+        log_format: of what the server writes to its standard error.
+        access_log: write a line for every request.
+        trace_endpoint: URL of an OpenTelemetry collector (OTLP over HTTP) that gets traces.
         ray: how many servers, with ``--ray``.
     """
 
@@ -148,6 +177,9 @@ class ServerConfig(_Config):
     security: SecurityConfig = SecurityConfig()
     drain_s: Annotated[float, Field(ge=0)] = 30
     retry_after_s: Annotated[float, Field(ge=0)] = 1
+    log_format: Literal["text", "json"] = "text"
+    access_log: bool = False
+    trace_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+")] | None = None
     ray: RayConfig = RayConfig()
 
     def of(self, model: str) -> ModelConfig:

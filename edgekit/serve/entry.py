@@ -25,12 +25,16 @@ class Version:
         found: the bundle that it was loaded from.
         reason: why it, or a newer bundle of it, could not be loaded; empty otherwise.
         size: bytes of memory that it takes, or took when it was loaded last.
+        loads: how often it was loaded.
+        failures: how often it, or a newer bundle of it, could not be.
     """
 
     servable: Servable | None = None
     found: Found | None = None
     reason: str = ""
     size: int = 0
+    loads: int = 0
+    failures: int = 0
 
 
 @dataclass(slots=True)

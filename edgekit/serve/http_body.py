@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.serve.errors import ServeError
 
-__all__ = ["Receive", "compressed", "decompressed", "read_body"]
+__all__ = ["ClientGoneError", "Receive", "compressed", "decompressed", "read_body"]
 
 Receive = Callable[[], Awaitable[Any]]
 

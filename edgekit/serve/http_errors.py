@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from edgekit.errors import SpecError
 from edgekit.serve.errors import ServeError
+from edgekit.serve.http_body import ClientGoneError
 
 __all__ = ["answer_error", "described", "handle_errors"]
 
@@ -29,6 +30,8 @@ def described(error: Exception, what: str) -> tuple[int, bytes, dict[str, str]]:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, SpecError):
         status, text = 400, str(error)
+    elif isinstance(error, ClientGoneError):
+        status, text = 499, "the client hung up"  # nobody reads it; as nginx counts them
     elif isinstance(error, HTTPException):
         status, text = error.status_code, str(error.detail)
         headers.update(error.headers or {})
@@ -61,5 +64,6 @@ def handle_errors(app: FastAPI) -> None:
         status, body, headers = described(error, f"{request.method} {request.url.path}")
         return Response(body, status, headers, media_type="application/json")
 
-    for kind in (ServeError, SpecError, HTTPException, RequestValidationError, Exception):
+    kinds = (ServeError, SpecError, ClientGoneError, HTTPException, RequestValidationError)
+    for kind in (*kinds, Exception):
         app.add_exception_handler(kind, handle)

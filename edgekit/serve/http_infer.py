@@ -18,11 +18,20 @@ from edgekit.serve.errors import ServeError
 from edgekit.serve.http_body import ClientGoneError, Receive, compressed, read_body
 from edgekit.serve.http_errors import answer_error
 from edgekit.serve.model import Inference
-from edgekit.serve.protocol import HEADER_LENGTH, InferRequest, encode_response, parse_request
+from edgekit.serve.protocol import (
+    HEADER_LENGTH,
+    encode_response,
+    parse_request,
+    with_parameters,
+)
 from edgekit.serve.repository import Repository
+from edgekit.serve.statistics import STAGES, Stages
 from edgekit.spec import TensorSpec
 
-__all__ = ["DEADLINE", "SESSION", "InferRoute", "target"]
+__all__ = ["DEADLINE", "INFERENCE", "SESSION", "InferRoute", "deadline", "target", "unless_gone"]
+
+#: Where a route leaves its :class:`~edgekit.serve.model.Inference` in the ASGI scope.
+INFERENCE = "edgekit.inference"
 
 #: The header with the milliseconds that a client waits.
 DEADLINE = "X-Request-Timeout-Ms"
@@ -72,7 +81,7 @@ class InferRoute:
         headers = dict(scope["headers"])
         try:
             _check_method(scope["method"])
-            body, fields = await self._answer(model, version, headers, receive)
+            body, fields = await self._answer(model, version, scope, headers, receive)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001, every failure is answered
@@ -82,7 +91,12 @@ class InferRoute:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(
-        self, name: str, version: str | None, headers: dict[bytes, bytes], receive: Receive
+        self,
+        name: str,
+        version: str | None,
+        scope: Any,
+        headers: dict[bytes, bytes],
+        receive: Receive,
     ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         repository = self._repository
         started = time.monotonic()
@@ -101,25 +115,33 @@ class InferRoute:
             name,
             version,
             request.inputs,
-            deadline=_deadline(started, headers, request),
+            deadline=deadline(started, headers, request.timeout),
             priority=request.priority,
             session=session,
         )
-        inference = await _unless_gone(work, receive)
+        inference = scope[INFERENCE] = await unless_gone(work, receive)
         back = time.perf_counter_ns()
-        content, fields = _encoded(inference, request, headers)
-        inference.stages.parse = parsed - start
-        inference.stages.serialise = time.perf_counter_ns() - back
-        return content, fields
+        model = inference.model
+        content, json_length = encode_response(
+            model.name, model.version, request, inference.outputs, model.labels
+        )
+        stages = inference.stages
+        stages.parse = parsed - start
+        stages.serialise = time.perf_counter_ns() - back
+        if request.profile:
+            content, json_length = with_parameters(content, json_length, _told(stages))
+        return _packed(content, json_length, headers)
 
 
-def _encoded(
-    inference: Inference, request: InferRequest, headers: dict[bytes, bytes]
+def _told(stages: Stages) -> dict[str, int]:
+    """A request's own stages, as parameters of its response."""
+    taken = {f"{stage}_ns": getattr(stages, stage) for stage in STAGES}
+    return {**taken, "total_ns": stages.total, "batch": stages.batch}
+
+
+def _packed(
+    content: bytes, length: int | None, headers: dict[bytes, bytes]
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    model = inference.model
-    content, length = encode_response(
-        model.name, model.version, request, inference.outputs, model.labels
-    )
     kind = b"application/json" if length is None else b"application/octet-stream"
     fields = [(b"content-type", kind)]
     if length is not None:
@@ -138,9 +160,15 @@ def _check_method(method: str) -> None:
         raise HTTPException(405, "an inference is a POST", {"Allow": "POST"})
 
 
-def _deadline(started: float, headers: dict[bytes, bytes], request: InferRequest) -> float | None:
-    """When the client's patience ends; the sooner one of header and parameter."""
-    left = [] if request.timeout is None else [request.timeout]
+def deadline(
+    started: float, headers: dict[bytes, bytes], timeout: float | None = None
+) -> float | None:
+    """When the client's patience ends; the sooner one of header and ``timeout``, in seconds.
+
+    Raises:
+        ServeError: the header is no positive number.
+    """
+    left = [] if timeout is None else [timeout]
     value = headers.get(_DEADLINE)
     if value is not None:
         try:
@@ -182,7 +210,7 @@ class _Watch:
             self._waiting.cancel()
 
 
-async def _unless_gone(work: Awaitable[Inference], receive: Receive) -> Inference:
+async def unless_gone(work: Awaitable[Inference], receive: Receive) -> Inference:
     """The result of ``work``, cancelled when the client hangs up.
 
     Raises:

@@ -109,14 +109,17 @@ class Loader:
                 new, size = await self._load_version(entry, name, found, config)
         except EdgekitError as error:
             version.reason = str(error)
+            version.failures += 1
             return error
         except Exception as error:  # noqa: BLE001, whatever is in a file, the server goes on
             _log.exception("%s/%s: cannot be loaded", entry.name, name)
             fix = "Put it in place again, or see the server's log"
             failure = BundleError(f"cannot be read: {error}", where=str(found.path), fix=fix)
             version.reason = str(failure)
+            version.failures += 1
             return failure
         version.servable, version.found, version.size, version.reason = new, found, size, ""
+        version.loads += 1
         _log.info("%s/%s: loaded, %s", entry.name, name, new.platform)
         entry.shadow = self._shadow(entry, config)
         if old is not None:

@@ -138,7 +138,7 @@ class Model:
         target = config.target_p99_ms
         self._adaptive = Adaptive(self._batcher, target / 1e3) if target else None
         self.responses = self._cache() if config.cache else None
-        self._reference = reference
+        self.reference = reference
         self._works_until = time.monotonic() + _RECENT
         self._canary: asyncio.Task[bool] | None = None
         self._under_way = UnderWay(self.statistics)
@@ -249,6 +249,17 @@ class Model:
                 worker.session.kill()
 
     @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._batcher.waiting
+
+    @property
+    def restarts(self) -> int:
+        """How often engines in processes of their own had to be started again."""
+        sessions = [worker.session for worker in self._workers]
+        return sum(s.restarts for s in sessions if isinstance(s, IsolatedSession))
+
+    @property
     def elsewhere(self) -> int:
         """Bytes of memory in processes of its own."""
         sessions = [worker.session for worker in self._workers]
@@ -270,7 +281,7 @@ class Model:
     async def _run_canary(self) -> bool:
         try:
             worker = await self._batcher.borrow()
-            task = _CanaryTask(self.artifact, self._reference)
+            task = _CanaryTask(self.artifact, self.reference)
             worker.start(task)
             works = await task.done
             self._batcher.give_back(worker)

@@ -29,7 +29,9 @@ __all__ = [
     "RequestedOutput",
     "describe",
     "encode_response",
+    "json_data",
     "parse_request",
+    "with_parameters",
 ]
 
 #: The header that splits a body into its JSON part and the binary tensors behind it.
@@ -73,6 +75,7 @@ class InferRequest:
         binary: whether outputs that were not asked for one by one are sent as binary.
         priority: 1 goes first; 0 when the client named none.
         timeout: seconds that the client waits; None when it named none.
+        profile: whether the client wants to know how long each stage took.
     """
 
     id: str | None
@@ -81,6 +84,7 @@ class InferRequest:
     binary: bool
     priority: int = 0
     timeout: float | None = None
+    profile: bool = False
 
 
 def parse_request(
@@ -119,6 +123,7 @@ def parse_request(
         binary,
         _whole(parameters, "priority"),
         _whole(parameters, "timeout") / 1e6 or None,
+        _flag(parameters, "profile", default=False),
     )
 
 
@@ -157,13 +162,25 @@ def encode_response(
             tail.append(data)
             entry["parameters"] = {"binary_data_size": len(data)}
         else:
-            entry["data"] = _json_data(output.name, array)
+            entry["data"] = json_data(output.name, array)
         described.append(entry)
     head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
     if request.id is not None:
         head["id"] = request.id
     encoded = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join([encoded, *tail]), len(encoded) if tail else None
+
+
+def with_parameters(
+    body: bytes, length: int | None, parameters: Mapping[str, int]
+) -> tuple[bytes, int | None]:
+    """An encoded response with ``parameters`` added to it, and the length of its JSON part.
+
+    What encoding took can be told only when it is done.
+    """
+    end = len(body) if length is None else length
+    added = b',"parameters":' + orjson.dumps(parameters) + b"}"
+    return body[: end - 1] + added + body[end:], None if length is None else end - 1 + len(added)
 
 
 def describe(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
@@ -363,7 +380,12 @@ def _described(name: str, array: Array) -> dict[str, Any]:
     return {"name": name, "datatype": datatypes.datatype(array), "shape": list(array.shape)}
 
 
-def _json_data(name: str, array: Array) -> Any:
+def json_data(name: str, array: Array) -> Any:
+    """The elements of an output in row-major order, for orjson.
+
+    Raises:
+        ServeError: a value does not fit into JSON.
+    """
     if is_float(array.dtype) and not np.isfinite(array).all():
         raise ServeError(
             f"output {name!r} has NaN or infinite values, which JSON cannot carry: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -16,12 +17,16 @@ import uvicorn
 from edgekit.errors import OutputError
 from edgekit.security.guard import Guard
 from edgekit.security.protection import Protection
+from edgekit.serve import logs
 from edgekit.serve.app import create_app
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import curl_command
+from edgekit.serve.recording import Records
 from edgekit.serve.repository import Repository
 
 __all__ = ["bound", "serve"]
+
+_log = logging.getLogger("edgekit.serve")
 
 #: Seconds between two looks whether everything is answered.
 _DRAIN_STEP = 0.02
@@ -58,6 +63,9 @@ def serve(
         GateError: the artifact does not compute here what it should.
     """
     protection = Protection.of(config.security, host)
+    logs.configure(config.log_format, access=config.access_log)
+    if config.log_format == "json":
+        announce = _log.info
     with bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(path, listener, host, grpc_port, config, name, protection, announce))
 
@@ -74,7 +82,11 @@ async def _serve(
 ) -> None:
     repository = Repository(path, config, name)
     await repository.start()
-    app = Guard(create_app(repository, config), access=protection.access, hosts=protection.hosts)
+    guarded = Guard(
+        create_app(repository, config), access=protection.access, hosts=protection.hosts
+    )
+    records = Records(config)
+    app = records.around(guarded)
     shown = f"[{host}]" if ":" in host else host
     url = f"http{'s' if protection.tls else ''}://{shown}:{listener.getsockname()[1]}"
     over_grpc = None
@@ -99,6 +111,7 @@ async def _serve(
     gc.freeze()
     settings = uvicorn.Config(
         app,
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -107,7 +120,7 @@ async def _serve(
         **({} if protection.tls is None else protection.tls.uvicorn()),
     )
     try:
-        await _Server(settings, repository).serve(sockets=[listener])
+        await _Server(settings, repository, records).serve(sockets=[listener])
     finally:
         if over_grpc is not None:
             await over_grpc.stop(_LAST_ANSWERS)
@@ -130,9 +143,10 @@ def _greeting(
 class _Server(uvicorn.Server):
     """Answers 503 from the signal on until everything that was taken is answered, then ends."""
 
-    def __init__(self, config: uvicorn.Config, repository: Repository) -> None:
+    def __init__(self, config: uvicorn.Config, repository: Repository, records: Records) -> None:
         super().__init__(config)
         self._repository = repository
+        self._records = records
         self._loop = asyncio.get_running_loop()
         self._signalled = False
         self._draining: asyncio.Task[None] | None = None
@@ -149,6 +163,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """The end of the server; ``uvicorn`` raises the signal again after it."""
         await super().shutdown(sockets)
+        await self._records.close()
         if self.force_exit:
             self._repository.kill()
 

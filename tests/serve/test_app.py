@@ -156,15 +156,6 @@ def test_a_wrong_content_encoding_is_refused(
     assert "error" in answer.json()
 
 
-def test_the_page_needs_no_network_and_escapes_the_name(built: Path) -> None:
-    with serving(built, name="<script>alert(1)</script>") as (client, _):
-        page = client.get("/docs").text
-        assert "<script>alert(1)" not in page
-        assert "http://" not in page
-        assert "https://" not in page
-        assert "/v2/models/{model}/infer" in client.get("/openapi.json").json()["paths"]
-
-
 def test_a_failing_engine_is_not_ready_until_a_canary_passes(
     built: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
