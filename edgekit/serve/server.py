@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -23,6 +24,9 @@ from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import curl_command
 from edgekit.serve.recording import Records
 from edgekit.serve.repository import Repository
+
+if TYPE_CHECKING:
+    from edgekit.serve.grpc_server import GrpcServer
 
 __all__ = ["bound", "serve"]
 
@@ -91,18 +95,7 @@ async def _serve(
     url = f"http{'s' if protection.tls else ''}://{shown}:{listener.getsockname()[1]}"
     over_grpc = None
     if grpc_port is not None:
-        # gRPC's core would tell on stderr what is told by us; it reads this when it is imported.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from edgekit.serve.grpc_server import start_grpc  # takes memory that few servers need
-
-        over_grpc = await start_grpc(
-            repository,
-            host,
-            grpc_port,
-            limit=int(config.max_body_mb * 2**20),
-            credentials=protection.grpc_credentials(),
-            interceptors=protection.grpc_interceptors(),
-        )
+        over_grpc = await _started_grpc(repository, host, grpc_port, config, protection)
     grpc_address = f"{shown}:{over_grpc.port}" if over_grpc else None
     for line in _greeting(repository, url, grpc_address, protection):
         announce(line)
@@ -119,11 +112,24 @@ async def _serve(
         timeout_graceful_shutdown=int(config.drain_s) + 1,
         **({} if protection.tls is None else protection.tls.uvicorn()),
     )
-    try:
-        await _Server(settings, repository, records).serve(sockets=[listener])
-    finally:
-        if over_grpc is not None:
-            await over_grpc.stop(_LAST_ANSWERS)
+    await _Server(settings, repository, records, over_grpc).serve(sockets=[listener])
+
+
+async def _started_grpc(
+    repository: Repository, host: str, port: int, config: ServerConfig, protection: Protection
+) -> GrpcServer:
+    # gRPC's core would tell on stderr what is told by us; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from edgekit.serve.grpc_server import start_grpc  # takes memory that few servers need
+
+    return await start_grpc(
+        repository,
+        host,
+        port,
+        limit=int(config.max_body_mb * 2**20),
+        credentials=protection.grpc_credentials(),
+        interceptors=protection.grpc_interceptors(),
+    )
 
 
 def _greeting(
@@ -143,10 +149,17 @@ def _greeting(
 class _Server(uvicorn.Server):
     """Answers 503 from the signal on until everything that was taken is answered, then ends."""
 
-    def __init__(self, config: uvicorn.Config, repository: Repository, records: Records) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        repository: Repository,
+        records: Records,
+        over_grpc: GrpcServer | None,
+    ) -> None:
         super().__init__(config)
         self._repository = repository
         self._records = records
+        self._over_grpc = over_grpc
         self._loop = asyncio.get_running_loop()
         self._signalled = False
         self._draining: asyncio.Task[None] | None = None
@@ -162,6 +175,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """The end of the server; ``uvicorn`` raises the signal again after it."""
+        if self._over_grpc is not None:
+            await self._over_grpc.stop(0 if self.force_exit else _LAST_ANSWERS)
         await super().shutdown(sockets)
         await self._records.close()
         if self.force_exit:

@@ -25,6 +25,7 @@ from tests.client.servers import Answer, Request, answering, echo, scripted
 from tests.conftest import batches
 
 FEEDS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
+JSON = {"Content-Type": "application/json"}
 BUSY: Answer = (503, {}, b'{"error": "loading"}')
 
 
@@ -144,7 +145,7 @@ def test_it_gives_up_after_its_retries_with_the_last_reason() -> None:
 @pytest.mark.parametrize("status", [400, 404, 413, 500, 504])
 def test_other_failures_are_not_tried_again(status: int) -> None:
     with (
-        answering(scripted((status, {}, b'{"error": "no"}'))) as (url, requests),
+        answering(scripted((status, JSON, b'{"error": "no"}'))) as (url, requests),
         pytest.raises(ClientError, match=f"answered {status}: no") as caught,
     ):
         blocking(url, lambda c: c.load("m"))

@@ -146,7 +146,7 @@ def test_requests_and_answers_may_be_compressed(
 
 @pytest.mark.parametrize(
     ("coding", "body", "status"),
-    [("zstd", b"x", 415), ("gzip", b"x", 400), ("gzip", gzip.compress(b"{}")[:-1], 400)],
+    [("zstd", b"x", 415), ("gzip", b"x", 400), ("gzip", gzip.compress(b"{}", mtime=0)[:-1], 400)],
 )
 def test_a_wrong_content_encoding_is_refused(
     client: TestClient, coding: str, body: bytes, status: int

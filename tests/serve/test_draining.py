@@ -109,7 +109,9 @@ def test_a_client_that_hangs_up_is_taken_out_of_the_queue(
     stalled: Stalled, request_body: bytes
 ) -> None:
     address = stalled.server.address.split(":")
-    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(request_body)}\r\n\r\n"
+    head = (
+        f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(request_body)}\r\n\r\n"
+    )
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(stalled.client.post, INFER, content=request_body)
         time.sleep(0.3)

@@ -91,5 +91,5 @@ def test_an_exception_is_one_line_of_json_with_its_traceback() -> None:
 
 def test_other_packages_speak_the_same_way() -> None:
     stream = lines("json")
-    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
-    assert json.loads(stream.getvalue())["logger"] == "uvicorn.error"
+    logging.getLogger("another.package").warning("told by another package")
+    assert json.loads(stream.getvalue())["logger"] == "another.package"
