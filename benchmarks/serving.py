@@ -10,7 +10,8 @@ asked is halted, so that it costs the others nothing.
 
 - latency: one request at a time with 12 KiB of float32 on one dense layer; what the server adds to
   the engine's own call (p50 minus p50), in the fastest format that the server takes and in JSON.
-- throughput: 32 connections kept busy on ``zoo:resnet8-mnist``, without and with dynamic batching.
+- throughput: 32 connections kept busy on ``zoo:resnet8-mnist``, without and with dynamic batching;
+  and edgekit once more with what it compressed itself.
 - batching: the same with edgekit alone, on a model whose engine gains from batches.
 - start: from starting the process to its first right answer; memory after a thousand requests.
 
@@ -51,10 +52,10 @@ class Bench:
     minutes: float
     swaps: int
 
-    def bundled(self, workload: Workload, at: str = "") -> Served:
+    def bundled(self, workload: Workload, at: str = "", recipe: str = "fp32") -> Served:
         folder = self.folder / at
         folder.mkdir(exist_ok=True)
-        return bundled(workload, folder)
+        return bundled(workload, folder, recipe)
 
     def servers(self, model: Served) -> list[Server]:
         return [edgekit_server(model), *peers(self.python, model)]
@@ -73,11 +74,13 @@ def latency(bench: Bench) -> list[Any]:
 
 
 def rates(bench: Bench) -> list[Any]:
-    model = bench.bundled(zoo.load("resnet8-mnist"))
+    workload = zoo.load("resnet8-mnist")
+    model = bench.bundled(workload)
+    small = edgekit_server(bench.bundled(workload, "int8", "int8"), name="edgekit int8")
     batched = peers(bench.python, model, *BATCHED, mode=" batched")
     unbatched = edgekit_server(model, "--max-batch", "1", name="edgekit unbatched")
     others = [each for each in batched if each.name != "fastapi batched"]
-    found = throughput([*bench.servers(model), unbatched, *others])
+    found = throughput([*bench.servers(model), small, unbatched, *others])
     show_rates(found)
     return found
 

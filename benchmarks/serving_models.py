@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgekit.compress.recipe import load_recipe
-from edgekit.pipeline import make_bundle
+from edgekit.pipeline import Timing, make_bundle
 from edgekit.spec import Array
 from edgekit.targets import parse_targets
 from edgekit.workload import Workload
@@ -87,16 +87,16 @@ def convolutions() -> Workload:
     )
 
 
-def bundled(workload: Workload, folder: Path) -> Served:
-    """Export a model as it is, float32, for ONNX Runtime."""
+def bundled(workload: Workload, folder: Path, recipe: str = "fp32") -> Served:
+    """Export a model for ONNX Runtime: as it is, float32, or compressed by a recipe."""
     bundle = make_bundle(
         workload,
         folder / f"{workload.name}.edge",
-        recipe=load_recipe("fp32"),
+        recipe=load_recipe(recipe),
         targets=parse_targets(["onnxruntime"], None),
-        timing=None,
+        timing=None if recipe == "fp32" else Timing(),
     )
-    onnx = bundle.file(bundle.manifest.artifacts[0])
+    onnx = bundle.file(bundle.selected("onnxruntime"))
     spec = bundle.manifest.inputs[0].tensor
     x = np.random.default_rng(0).standard_normal(spec.concrete({})).astype(np.float32)
     (y,) = session(onnx).run(None, {spec.name: x})
