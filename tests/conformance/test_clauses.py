@@ -13,7 +13,7 @@ from edgekit.conformance.clause import Clause
 from edgekit.conformance.clauses import CLAUSES
 from edgekit.conformance.suite import check
 from edgekit.conformance.target import Target
-from tests.serve.test_server import start, stop
+from tests.daemon import start, stop
 
 #: Clauses about inputs that no engine here takes; the small server is checked for them.
 ABOUT_OTHER_MODELS = {

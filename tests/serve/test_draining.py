@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from edgekit.verify import Reference
-from tests.serve.test_server import Server, start
+from tests.daemon import Server, start
 
 INFER = "/v2/models/residual/infer"
 

@@ -20,8 +20,8 @@ from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.verify import Reference
 from tests.conftest import SHAPE
+from tests.daemon import EDGEKIT, start, stop
 from tests.serve.test_grpc_server import run
-from tests.serve.test_server import EDGEKIT, start, stop
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import pytest
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.recording import Records
-from tests.serve.test_server import EDGEKIT, start, stop
+from tests.daemon import EDGEKIT, start, stop
 
 ENTRY = {"name": "image", "shape": [1, 3, 16, 16], "datatype": "FP32", "data": [0.5] * 768}
 

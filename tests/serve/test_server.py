@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,38 +16,7 @@ import pytest
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.verify import Reference
-
-EDGEKIT = [sys.executable, "-m", "edgekit"]
-
-
-@dataclass
-class Server:
-    process: subprocess.Popen[str]
-    url: str
-    told: str
-
-    @property
-    def address(self) -> str:
-        return self.url.removeprefix("http://")
-
-
-def start(bundle: Path, *options: str) -> Server:
-    process = subprocess.Popen(
-        [*EDGEKIT, "serve", str(bundle), "--port", "0", *options],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    told = process.stderr.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+", told)
-    assert found, told + process.stderr.read()
-    return Server(process, found[0], told)
-
-
-def stop(server: Server) -> int:
-    server.process.send_signal(signal.SIGTERM)
-    server.process.communicate(timeout=30)
-    return server.process.returncode
+from tests.daemon import EDGEKIT, Server, start, stop
 
 
 @pytest.fixture(scope="module")
