@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Machine", "this_machine"]
+__all__ = ["Machine", "resident", "this_machine"]
 
 #: Instruction sets that decide which integer and half-precision kernels an engine picks, with
 #: the names Linux gives them in /proc/cpuinfo (x86 "flags", Arm "Features").
@@ -66,6 +66,16 @@ def this_machine() -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=sys.version.split()[0],
     )
+
+
+def resident(pid: int | None = None) -> int:
+    """Bytes of memory that a process holds, this one by default; 0 where nobody can say."""
+    try:
+        text = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    line = next((line for line in text.splitlines() if line.startswith("VmRSS:")), "VmRSS: 0 kB")
+    return int(line.split()[1]) * 1024
 
 
 def _cores() -> int:

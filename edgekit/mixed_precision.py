@@ -29,6 +29,7 @@ from edgekit.compress.search.accuracy import fewest_float
 from edgekit.compress.search.journal import Journal, Trial
 from edgekit.compress.search.latency import group_units, leave_what_does_not_pay
 from edgekit.errors import EdgekitError
+from edgekit.machine import resident
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.stats import compare
 from edgekit.progress import Progress
@@ -137,7 +138,7 @@ class MixedPrecision:
 
     def _out(self) -> bool:
         limit = self._search.memory_mb
-        return time.monotonic() > self._deadline or (limit is not None and _resident_mb() > limit)
+        return time.monotonic() > self._deadline or (limit is not None and resident() > limit * 1e6)
 
     def _by_latency(self, target: Target) -> frozenset[str]:
         groups = group_units(self._compressor.units(target.runtime))
@@ -321,8 +322,3 @@ def _relative_error(wanted: Outputs, got: Outputs) -> float:
             )
         total += error / max(power, 1e-30)
     return total
-
-
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6

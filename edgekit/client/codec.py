@@ -147,13 +147,9 @@ def _to_json(array: Array, where: str) -> Any:
         except UnicodeDecodeError as error:
             what = "JSON carries text only, not any bytes"
             raise ClientError(what, where=where, fix=fix) from error
-    kind = array.dtype.newbyteorder("=")
-    if is_float(kind):
-        if not np.isfinite(array).all():
-            raise ClientError("JSON has no NaN and no infinity", where=where, fix=fix)
-        if kind.itemsize == 2:  # orjson does not know bfloat16, and float16 it writes as float32
-            kind = np.dtype(np.float32)
-    return np.ascontiguousarray(array, kind).reshape(-1)
+    if is_float(array.dtype.newbyteorder("=")) and not np.isfinite(array).all():
+        raise ClientError("JSON has no NaN and no infinity", where=where, fix=fix)
+    return datatypes.for_json(array)
 
 
 def _from_json(entry: Mapping[str, Any]) -> Array:

@@ -6,7 +6,7 @@ import ipaddress
 
 from edgekit.errors import SecurityError
 
-__all__ = ["check_bind", "is_loopback", "loopback_hosts"]
+__all__ = ["check_bind", "in_url", "is_loopback", "loopback_hosts"]
 
 
 def is_loopback(host: str) -> bool:
@@ -23,8 +23,12 @@ def loopback_hosts(host: str) -> frozenset[str] | None:
     """What the ``Host`` header may name on a server that listens on ``host``; None for anything."""
     if not is_loopback(host):
         return None
-    own = f"[{host}]" if ":" in host else host
-    return frozenset({"localhost", "127.0.0.1", "[::1]", own})
+    return frozenset({"localhost", "127.0.0.1", "[::1]", in_url(host)})
+
+
+def in_url(host: str) -> str:
+    """An address as it stands in a URL: with brackets, where it is one of IPv6."""
+    return f"[{host}]" if ":" in host else host
 
 
 def check_bind(host: str, *, tokens: bool, tls: bool, client_ca: bool, insecure: bool) -> str:

@@ -9,12 +9,19 @@ import numpy as np
 from edgekit.serve.errors import ServeError
 from edgekit.spec import Array
 
-__all__ = ["best", "classified"]
+__all__ = ["best", "classified", "softmax"]
 
 
 def best(scores: Array, count: int) -> Array:
     """Indices of the ``count`` largest along the last axis, the largest first."""
     return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
+
+
+def softmax(scores: Array) -> Array:
+    """Probabilities along the last axis, of the same dtype and shape."""
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    total: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return total
 
 
 def classified(name: str, array: Array, count: int, labels: Sequence[str] = ()) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -108,6 +109,12 @@ class ModelConfig(_Config):
     warmup: Annotated[int, Field(ge=0)] = 3
     cache: Annotated[int, Field(ge=0)] = 0
     image: ImageConfig | None = None
+
+    def due(self, deadline: float | None) -> float | None:
+        """When a request has to be answered, in ``time.monotonic``: as it says, else as we do."""
+        if deadline is None and self.timeout_ms is not None:
+            return time.monotonic() + self.timeout_ms / 1e3
+        return deadline
 
     def session_options(self, instance: int, cache: Path) -> SessionOptions:
         """The options of the instance of that number."""

@@ -10,9 +10,9 @@ from typing import Any
 import ml_dtypes  # noqa: F401, makes numpy know bfloat16
 import numpy as np
 
-from edgekit.spec import Array
+from edgekit.spec import Array, is_float
 
-__all__ = ["BYTES", "DATATYPES", "datatype", "dtype", "from_bytes", "to_bytes"]
+__all__ = ["BYTES", "DATATYPES", "datatype", "dtype", "for_json", "from_bytes", "to_bytes"]
 
 #: The datatype of strings: an object array of ``bytes``.
 BYTES = "BYTES"
@@ -71,6 +71,18 @@ def to_bytes(array: Array) -> bytes | memoryview:
         return b"".join(struct.pack("<I", len(item)) + item for item in _flat(array))
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
+
+
+def for_json(array: Array) -> Array:
+    """The numbers of a tensor in row-major order, as orjson writes them.
+
+    It writes float16 with the digits of its float32 neighbour, and knows no bfloat16, no arrays
+    without axes and no other byte order than the machine's.
+    """
+    kind = array.dtype.newbyteorder("=")
+    if is_float(kind) and kind.itemsize == 2:
+        kind = np.dtype(np.float32)
+    return np.ascontiguousarray(array, kind).reshape(-1)
 
 
 def _flat(array: Array) -> Iterable[bytes]:

@@ -97,8 +97,7 @@ class Ensemble:
     ) -> Inference:
         """See :meth:`Servable.infer`. The time of the whole counts as that of the engine."""
         sizes = check_feeds(self.inputs, feeds)
-        if deadline is None and self.config.timeout_ms is not None:
-            deadline = time.monotonic() + self.config.timeout_ms / 1e3
+        deadline = self.config.due(deadline)
         start = time.perf_counter_ns()
         try:
             with self._under_way:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from edgekit.errors import EdgekitError
+import logging
 
-__all__ = ["ServeError"]
+from edgekit.errors import EdgekitError, SpecError
+
+__all__ = ["ServeError", "told"]
+
+_log = logging.getLogger("edgekit.serve")
 
 
 class ServeError(EdgekitError):
@@ -26,3 +30,18 @@ class ServeError(EdgekitError):
         self.status = status
         self.retry_after = retry_after
         super().__init__(what, fix=fix)
+
+
+def told(error: Exception, what: str) -> tuple[int, str, float | None]:
+    """Status, text and seconds to wait of a failed request; what nobody expected is logged.
+
+    Args:
+        error: why it failed.
+        what: the request, for the log.
+    """
+    if isinstance(error, ServeError):
+        return error.status, str(error), error.retry_after
+    if isinstance(error, SpecError):
+        return 400, str(error), None
+    _log.error("%s failed", what, exc_info=error)
+    return 500, "the request failed, see the server's log", None

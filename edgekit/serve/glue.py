@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.errors import SpecError
+from edgekit.serve.classification import softmax
 from edgekit.spec import Array, Dim, Feeds, Outputs, TensorSpec, is_float
 
 __all__ = ["Argmax", "Crop", "Glue", "Softmax", "Step"]
@@ -65,10 +66,8 @@ class Softmax(Glue):
         return {"probabilities": TensorSpec("probabilities", values.dtype, values.shape)}
 
     def compute(self, inputs: Feeds) -> Outputs:
-        values = inputs["values"].astype(np.float64)
-        powers = np.exp(values - values.max(axis=-1, keepdims=True))
-        result = powers / powers.sum(axis=-1, keepdims=True)
-        return {"probabilities": result.astype(inputs["values"].dtype)}
+        values = inputs["values"]
+        return {"probabilities": softmax(values.astype(np.float64)).astype(values.dtype)}
 
 
 class Argmax(Glue):

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.serve import datatypes
-from edgekit.serve.classification import classified
 from edgekit.serve.errors import ServeError
 from edgekit.serve.proto import messages
-from edgekit.serve.protocol import InferRequest, RequestedOutput
+from edgekit.serve.wanted import InferRequest, RequestedOutput, wanted
 from edgekit.spec import Array, Outputs
 
 __all__ = ["encode_message", "parse_message"]
@@ -76,15 +75,9 @@ def encode_message(
     response = messages.ModelInferResponse(
         model_name=model, model_version=version, id=request.id or ""
     )
-    for wanted in request.outputs or [RequestedOutput(name, binary=True) for name in outputs]:
-        array = outputs.get(wanted.name)
-        if array is None:
-            known = ", ".join(outputs)
-            raise ServeError(f"unknown output {wanted.name!r}, the model has {known}")
-        if wanted.classes:
-            array = classified(wanted.name, array, wanted.classes, labels)
+    for output, array in wanted(request, outputs, labels):
         response.outputs.add(
-            name=wanted.name, datatype=datatypes.datatype(array), shape=array.shape
+            name=output.name, datatype=datatypes.datatype(array), shape=array.shape
         )
         response.raw_output_contents.append(bytes(datatypes.to_bytes(array)))
     return response
@@ -97,9 +90,6 @@ def _tensor(entry: Any, raw: bytes | None) -> Array:
         raise ServeError(f"{where}: shape must be a list of sizes, it is {shape}")
     try:
         dtype = datatypes.dtype(entry.datatype)
-    except ValueError as error:
-        raise ServeError(f"{where}: {error}") from error
-    try:
         if raw is None:
             return _typed(entry, where, dtype).reshape(shape)
         _check_raw(entry, where, dtype, raw)

@@ -7,7 +7,6 @@ gRPC cancels the task that answers it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,18 +15,17 @@ import grpc
 from google.protobuf import json_format
 
 import edgekit
-from edgekit.errors import OutputError, SpecError
-from edgekit.serve.errors import ServeError
+from edgekit.errors import OutputError
+from edgekit.security.bind import in_url
+from edgekit.serve.errors import ServeError, told
 from edgekit.serve.grpc_codec import encode_message, parse_message
 from edgekit.serve.http_infer import SESSION
 from edgekit.serve.http_metadata import EXTENSIONS, model_metadata, model_statistics
 from edgekit.serve.proto import METHODS, SERVICE, messages
-from edgekit.serve.protocol import InferRequest
 from edgekit.serve.repository import Repository
+from edgekit.serve.wanted import InferRequest
 
 __all__ = ["GrpcServer", "start_grpc"]
-
-_log = logging.getLogger("edgekit.serve")
 
 #: gRPC's code for each status that a :class:`ServeError` may have.
 _CODES = {
@@ -98,7 +96,7 @@ async def start_grpc(
         ],
     )
     server.add_generic_rpc_handlers((_handler(_Service(repository)),))
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = f"{in_url(host)}:{port}"
     try:
         if credentials is None:
             bound = server.add_insecure_port(address)
@@ -147,8 +145,7 @@ class _Service:
         return json_format.ParseDict(found, messages.ModelStatisticsResponse())
 
     async def repository_index(self, message: Any, _: Any) -> Any:
-        listed = self._repository.index()
-        found = [entry for entry in listed if not message.ready or entry["state"] == "READY"]
+        found = self._repository.index(ready=message.ready)
         return json_format.ParseDict({"models": found}, messages.RepositoryIndexResponse())
 
     async def repository_load(self, message: Any, _: Any) -> Any:
@@ -262,14 +259,9 @@ def _answering(name: str, call: Any) -> Any:
 
 def _described(error: Exception, what: str) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
     """Code, message and trailers that tell of an error; one that nobody expected is logged."""
-    if isinstance(error, ServeError):
-        after = error.retry_after
-        trailers = () if after is None else ((_PUSHBACK, str(int(after * 1e3))),)
-        return _CODES.get(error.status, grpc.StatusCode.UNKNOWN), str(error), trailers
-    if isinstance(error, SpecError):
-        return grpc.StatusCode.INVALID_ARGUMENT, str(error), ()
-    _log.error("%s failed", what, exc_info=error)
-    return grpc.StatusCode.INTERNAL, "the request failed, see the server's log", ()
+    status, text, after = told(error, what)
+    trailers = () if after is None else ((_PUSHBACK, str(int(after * 1e3))),)
+    return _CODES.get(status, grpc.StatusCode.UNKNOWN), text, trailers
 
 
 def _deadline(started: float, context: Any, request: InferRequest) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,24 +12,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from edgekit.errors import SpecError
-from edgekit.serve.errors import ServeError
+from edgekit.serve.errors import ServeError, told
 from edgekit.serve.http_body import ClientGoneError
 
 __all__ = ["answer_error", "described", "handle_errors"]
-
-_log = logging.getLogger("edgekit.serve")
 
 
 def described(error: Exception, what: str) -> tuple[int, bytes, dict[str, str]]:
     """Status, body and headers that tell of an error; one that nobody expected is logged."""
     headers: dict[str, str] = {}
-    if isinstance(error, ServeError):
-        status, text = error.status, str(error)
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    elif isinstance(error, SpecError):
-        status, text = 400, str(error)
-    elif isinstance(error, ClientGoneError):
+    if isinstance(error, ClientGoneError):
         status, text = 499, "the client hung up"  # nobody reads it; as nginx counts them
     elif isinstance(error, HTTPException):
         status, text = error.status_code, str(error.detail)
@@ -40,8 +31,9 @@ def described(error: Exception, what: str) -> tuple[int, bytes, dict[str, str]]:
         place = ".".join(map(str, first["loc"]))
         status, text = 400, f"{place}: {first['msg']}"
     else:
-        _log.error("%s failed", what, exc_info=error)
-        status, text = 500, "the request failed, see the server's log"
+        status, text, after = told(error, what)
+        if after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(after)))
     return status, orjson.dumps({"error": text}), headers
 
 

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 
@@ -51,14 +50,14 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 def target(path: str) -> tuple[str, str | None] | None:
-    """Model and version that a raw path asks an inference of; None for any other path."""
+    """Model and version that a decoded path asks an inference of; None for any other path."""
     if not (path.startswith(_PREFIX) and path.endswith(_SUFFIX)):
         return None
     parts = path[len(_PREFIX) : -len(_SUFFIX)].split("/")
     if len(parts) == 1:
-        return unquote(parts[0]), None
+        return parts[0], None
     if len(parts) == 3 and parts[1] == "versions":
-        return unquote(parts[0]), unquote(parts[2])
+        return parts[0], parts[2]
     return None
 
 

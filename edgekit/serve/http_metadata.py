@@ -12,7 +12,15 @@ from edgekit.serve.protocol import describe
 from edgekit.serve.repository import Repository
 from edgekit.serve.statistics import BatchCount, Duration, Statistics
 
-__all__ = ["EXTENSIONS", "json_answer", "model_metadata", "model_statistics", "router"]
+__all__ = [
+    "EXTENSIONS",
+    "ModelName",
+    "VersionName",
+    "json_answer",
+    "model_metadata",
+    "model_statistics",
+    "router",
+]
 
 #: The protocol's extensions that this server has.
 EXTENSIONS = [
@@ -23,8 +31,9 @@ EXTENSIONS = [
     "statistics",
 ]
 
-_Model = Annotated[str, Path(description="Name of the model.")]
-_Version = Annotated[str, Path(description="Its version.")]
+#: Parts of a path.
+ModelName = Annotated[str, Path(description="Name of the model.")]
+VersionName = Annotated[str, Path(description="Its version.")]
 
 
 def json_answer(content: Any, status: int = 200) -> Response:
@@ -112,11 +121,11 @@ def router(repository: Repository) -> APIRouter:
 def _twice(routes: APIRouter, path: str, handler: Any, summary: str) -> None:
     """The same route of a model and of one of its versions."""
 
-    async def newest(model: _Model) -> Response:
+    async def newest(model: ModelName) -> Response:
         answer: Response = await handler(model)
         return answer
 
-    async def one(model: _Model, version: _Version) -> Response:
+    async def one(model: ModelName, version: VersionName) -> Response:
         answer: Response = await handler(model, version)
         return answer
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
 from edgekit.serve.exposition import CONTENT_TYPE, render
-from edgekit.serve.http_metadata import json_answer
+from edgekit.serve.http_metadata import ModelName, VersionName, json_answer
 from edgekit.serve.live_profile import live_profile
 from edgekit.serve.metrics import Metrics
 from edgekit.serve.model import Servable
@@ -16,8 +16,6 @@ from edgekit.serve.repository import Repository
 
 __all__ = ["router"]
 
-_Model = Annotated[str, Path(description="Name of the model.")]
-_Version = Annotated[str, Path(description="Its version.")]
 _Last = Annotated[int, Query(ge=1, le=4096, description="How many of the last requests.")]
 _Seconds = Annotated[float, Query(gt=0, le=3600, description="And of how many last seconds.")]
 
@@ -43,8 +41,8 @@ def router(repository: Repository) -> APIRouter:
         return Response(render(await metrics.collect()), headers={"Content-Type": CONTENT_TYPE})
 
     @routes.get("/v2/models/{model}/profile", summary="Live latency profile", description=_PROFILE)
-    async def newest(model: _Model, last: _Last = 1000, seconds: _Seconds = 10) -> Response:
-        return _answer(_found(repository, model, None), last, seconds)
+    async def newest(model: ModelName, last: _Last = 1000, seconds: _Seconds = 10) -> Response:
+        return _answer(_newest(repository, model), last, seconds)
 
     @routes.get(
         "/v2/models/{model}/versions/{version}/profile",
@@ -52,19 +50,17 @@ def router(repository: Repository) -> APIRouter:
         description=_PROFILE,
     )
     async def one(
-        model: _Model, version: _Version, last: _Last = 1000, seconds: _Seconds = 10
+        model: ModelName, version: VersionName, last: _Last = 1000, seconds: _Seconds = 10
     ) -> Response:
-        return _answer(_found(repository, model, version), last, seconds)
+        return _answer(repository.find(model, version), last, seconds)
 
     return routes
 
 
-def _found(repository: Repository, name: str, version: str | None) -> Servable:
-    """A loaded model. Being looked at is not being used, for what is unloaded first."""
-    loaded = repository.known(name, version).loaded
-    if not loaded or (version and version not in loaded):
-        return repository.find(name, version)  # raises, and says why
-    return loaded[version] if version else next(reversed(loaded.values()))
+def _newest(repository: Repository, name: str) -> Servable:
+    """The newest version that is loaded, whatever the shares of the requests say."""
+    loaded = repository.known(name).loaded
+    return repository.find(name, next(reversed(loaded), None))
 
 
 def _answer(model: Servable, last: int, seconds: float) -> Response:

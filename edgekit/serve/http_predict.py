@@ -9,15 +9,17 @@ from typing import Annotated, Any
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from edgekit.errors import did_you_mean
 from edgekit.serve.classification import best
+from edgekit.serve.classification import softmax as probabilities
 from edgekit.serve.datatypes import datatype
 from edgekit.serve.errors import ServeError
 from edgekit.serve.feeding import Prepared, prepare
 from edgekit.serve.http_body import read_body
 from edgekit.serve.http_infer import INFERENCE, deadline, unless_gone
+from edgekit.serve.http_metadata import ModelName
 from edgekit.serve.media import MEDIA, one_file, read_media
 from edgekit.serve.model import Inference, Model, Servable
 from edgekit.serve.protocol import json_data
@@ -93,7 +95,7 @@ def router(repository: Repository) -> APIRouter:
     )
     async def predict(
         request: Request,
-        model: Annotated[str, Path(description="Name of the model.")],
+        model: ModelName,
         top_k: Annotated[
             int | None,
             Query(ge=0, le=1000, description="How many of the best classes; 0 gives tensors."),
@@ -104,7 +106,7 @@ def router(repository: Repository) -> APIRouter:
         started, begun = time.monotonic(), time.perf_counter_ns()
         _check_query(request)
         servable = repository.find(model, version)
-        headers = {name.lower(): value for name, value in request.headers.raw}
+        headers = dict(request.scope["headers"])
         body = await read_body(request.receive, headers, limit)
         prepared = await asyncio.to_thread(
             _prepared, repository, servable, body, request.headers.get("content-type", ""), limit
@@ -169,7 +171,7 @@ def _answer(
     values = outputs[scores].astype(np.float64)
     if not np.isfinite(values).all():
         raise ServeError(f"output {scores!r} has NaN or infinite scores", status=500)
-    values = _softmax(values) if softmax else values
+    values = probabilities(values) if softmax else values
     rows = [_top(row, top_k or _TOP, model.labels) for row in values]
     answer |= {"output": scores, "scores": "softmax" if softmax else "raw"}
     return answer | {"top": rows[0] if len(rows) == 1 else rows}
@@ -191,12 +193,6 @@ def _scores(outputs: dict[str, Array], labels: Sequence[str], *, asked: bool) ->
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())
         raise ServeError(f"top_k wants one output of [batch, classes], the model gives {shapes}")
     return None
-
-
-def _softmax(scores: Array) -> Array:
-    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    total: Array = shifted / shifted.sum(axis=-1, keepdims=True)
-    return total
 
 
 def _top(scores: Array, count: int, labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import orjson
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from edgekit.serve.errors import ServeError
 from edgekit.serve.http_body import read_body
-from edgekit.serve.http_metadata import json_answer
+from edgekit.serve.http_metadata import ModelName, json_answer
 from edgekit.serve.repository import Repository
 
 __all__ = ["router"]
-
-_Model = Annotated[str, Path(description="Name of the model.")]
 
 #: Bytes of a body here: a few parameters.
 _LIMIT = 2**16
@@ -29,17 +25,16 @@ def router(repository: Repository) -> APIRouter:
         ready = (await _parameters(request)).get("ready", False)
         if not isinstance(ready, bool):
             raise ServeError("'ready' must be true or false")
-        listed = repository.index()
-        return json_answer([one for one in listed if not ready or one["state"] == "READY"])
+        return json_answer(repository.index(ready=ready))
 
     @routes.post("/models/{model}/load", summary="Load a model, or what is new of it")
-    async def load(model: _Model, request: Request) -> Response:
+    async def load(model: ModelName, request: Request) -> Response:
         await _parameters(request)
         await repository.load(model)
         return json_answer({})
 
     @routes.post("/models/{model}/unload", summary="Unload a model after its last answers")
-    async def unload(model: _Model, request: Request) -> Response:
+    async def unload(model: ModelName, request: Request) -> Response:
         given = (await _parameters(request)).get("parameters", {})
         dependents = given.get("unload_dependents", False) if isinstance(given, dict) else None
         if not isinstance(dependents, bool):
@@ -56,8 +51,7 @@ async def _parameters(request: Request) -> dict[str, object]:
     Raises:
         ServeError: it is something else.
     """
-    headers = {name.lower(): value for name, value in request.headers.raw}
-    body = await read_body(request.receive, headers, _LIMIT)
+    body = await read_body(request.receive, dict(request.scope["headers"]), _LIMIT)
     try:
         read = orjson.loads(body or b"{}")
     except orjson.JSONDecodeError as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 
 from edgekit.manifest import Fidelity
 from edgekit.serve.errors import ServeError
-from edgekit.serve.http_metadata import json_answer
+from edgekit.serve.http_metadata import ModelName, json_answer
 from edgekit.serve.repository import Repository
 from edgekit.serve.shadow import Comparison, Shadow
 
@@ -29,7 +29,7 @@ def router(repository: Repository) -> APIRouter:
     routes = APIRouter(tags=["Model repository"])
 
     @routes.get("/v2/models/{model}/shadow", summary="Comparison with the shadow version")
-    async def shadow(model: Annotated[str, Path(description="Name of the model.")]) -> Response:
+    async def shadow(model: ModelName) -> Response:
         known = repository.known(model).shadow
         if known is None:
             raise ServeError(

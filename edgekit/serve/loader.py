@@ -7,15 +7,15 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, EdgekitError
+from edgekit.machine import resident
 from edgekit.serve import folder, loading
 from edgekit.serve.budget import NoRoomError, artifact_size, to_evict, told_size
 from edgekit.serve.config import ModelConfig, ServerConfig
 from edgekit.serve.ensemble import Ensemble, Models, load_ensemble
 from edgekit.serve.entry import Entry, Version, wanted_versions
 from edgekit.serve.folder import Found, version_order
-from edgekit.serve.memory import resident, return_memory
+from edgekit.serve.memory import return_memory
 from edgekit.serve.model import Model, Servable
 from edgekit.serve.shadow import Shadow
 
@@ -132,8 +132,7 @@ class Loader:
         """A version's bundle as a model, and the bytes that it takes."""
         version = entry.versions[name]
         async with self._loading:  # one at a time: memory is measured, and cores are few
-            signed_by = self._config.security.require_signature
-            bundle = await asyncio.to_thread(Bundle.open, found.path, signed_by=signed_by)
+            bundle = await asyncio.to_thread(loading.opened, found.path, self._config)
             least = artifact_size(loading.choose_artifact(bundle, config.runtime), config)
             took = version.size if version.found == found else 0  # when it was loaded last
             await self._make_room(entry, told_size(config) or max(least, took))

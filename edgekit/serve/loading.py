@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
@@ -10,12 +11,12 @@ from edgekit.cache import cache_folder
 from edgekit.errors import GateError, RuntimeUnavailableError
 from edgekit.manifest import Artifact
 from edgekit.runtimes import Session
-from edgekit.serve.config import ModelConfig
+from edgekit.serve.config import ModelConfig, ServerConfig
 from edgekit.serve.isolated import IsolatedSession
 from edgekit.serve.model import Model, canary
 from edgekit.verify import Reference, unusable
 
-__all__ = ["Loaded", "choose_artifact", "load"]
+__all__ = ["Loaded", "choose_artifact", "load", "opened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ class Loaded:
             labels=labels,
             pad=manifest.pad if config.pad is None else config.pad,
         )
+
+
+def opened(path: Path, config: ServerConfig) -> Bundle:
+    """A bundle that the operator lets be served: with the signature that is asked for, if one is.
+
+    Raises:
+        BundleError: it is damaged.
+        SecurityError: it has no such signature.
+    """
+    return Bundle.open(path, signed_by=config.security.require_signature)
 
 
 def load(bundle: Bundle, config: ModelConfig, *, isolate: bool = False) -> Loaded:

@@ -1,26 +1,15 @@
-"""How much memory processes hold, and that unloaded models give theirs back; on Linux."""
+"""That unloaded models give their memory back, on Linux."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-from pathlib import Path
 
-__all__ = ["keep_large_blocks_apart", "resident", "return_memory"]
+__all__ = ["keep_large_blocks_apart", "return_memory"]
 
 #: Parameters of glibc's ``mallopt``, and what they are set to, in bytes.
 _M_TRIM_THRESHOLD, _TRIM = -1, 64 * 2**20
 _M_MMAP_THRESHOLD, _LARGE = -3, 2**20
-
-
-def resident(pid: int | None = None) -> int:
-    """Bytes of memory that a process holds, this one by default; 0 where nobody can say."""
-    try:
-        text = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    line = next((line for line in text.splitlines() if line.startswith("VmRSS:")), "VmRSS: 0 kB")
-    return int(line.split()[1]) * 1024
 
 
 def keep_large_blocks_apart() -> None:

@@ -9,9 +9,9 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator
 
+from edgekit.machine import resident
 from edgekit.serve.exposition import Family
 from edgekit.serve.live_profile import PERCENTILES, measured, supported_percentile
-from edgekit.serve.memory import resident
 from edgekit.serve.model import Model, Servable
 from edgekit.serve.repository import Repository
 from edgekit.serve.sensors import CpuClock, memory, process_cpu_s, temperatures

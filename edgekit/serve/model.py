@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgekit.machine import resident
 from edgekit.manifest import Artifact
 from edgekit.runtimes import Session
 from edgekit.serve.adaptive import Adaptive
@@ -17,7 +18,6 @@ from edgekit.serve.batcher import Batcher, BatchPolicy, EngineFailedError
 from edgekit.serve.config import ModelConfig
 from edgekit.serve.errors import ServeError
 from edgekit.serve.isolated import IsolatedSession
-from edgekit.serve.memory import resident
 from edgekit.serve.response_cache import ResponseCache
 from edgekit.serve.statistics import Stages, Statistics
 from edgekit.serve.under_way import UnderWay
@@ -164,8 +164,7 @@ class Model:
         if not sizes.get(BATCH, 1):
             raise ServeError("the batch is empty")
         rank = self._rank(priority)
-        if deadline is None and self.config.timeout_ms is not None:
-            deadline = time.monotonic() + self.config.timeout_ms / 1e3
+        deadline = self.config.due(deadline)
         start = time.perf_counter_ns()
         with self._under_way:
             try:
@@ -237,16 +236,15 @@ class Model:
         for worker in self.hung:
             _log.error("%s/%s: an inference hangs", self.name, self.version)
             self._works_until = 0.0
-            if isinstance(worker.session, IsolatedSession):
-                worker.session.kill()
+            for session in _isolated([worker]):
+                session.kill()
             error = ServeError("the engine hangs", status=503, retry_after=1.0)
             self._batcher.give_up(worker, error)
 
     def kill(self) -> None:
         """End the engines that have processes of their own at once, whatever they do."""
-        for worker in self._workers:
-            if isinstance(worker.session, IsolatedSession):
-                worker.session.kill()
+        for session in _isolated(self._workers):
+            session.kill()
 
     @property
     def waiting(self) -> int:
@@ -256,14 +254,12 @@ class Model:
     @property
     def restarts(self) -> int:
         """How often engines in processes of their own had to be started again."""
-        sessions = [worker.session for worker in self._workers]
-        return sum(s.restarts for s in sessions if isinstance(s, IsolatedSession))
+        return sum(session.restarts for session in _isolated(self._workers))
 
     @property
     def elsewhere(self) -> int:
         """Bytes of memory in processes of its own."""
-        sessions = [worker.session for worker in self._workers]
-        return sum(resident(s.pid) for s in sessions if isinstance(s, IsolatedSession))
+        return sum(resident(session.pid) for session in _isolated(self._workers))
 
     async def ready(self) -> bool:
         """Whether the threads live, none hangs, and an inference worked lately or does now."""
@@ -324,6 +320,12 @@ def canary(artifact: Artifact, reference: Reference, session: Session) -> bool:
         _log.exception("the canary inference failed")
         return False
     return record.passed
+
+
+def _isolated(workers: Sequence[Worker]) -> list[IsolatedSession]:
+    """The sessions whose engines have processes of their own."""
+    sessions = (worker.session for worker in workers)
+    return [session for session in sessions if isinstance(session, IsolatedSession)]
 
 
 def _busy_s(worker: Worker) -> float:

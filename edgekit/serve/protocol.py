@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,15 +17,13 @@ import numpy as np
 import orjson
 
 from edgekit.serve import datatypes
-from edgekit.serve.classification import classified
 from edgekit.serve.datatypes import DATATYPES
 from edgekit.serve.errors import ServeError
+from edgekit.serve.wanted import InferRequest, RequestedOutput, wanted
 from edgekit.spec import Array, Outputs, TensorSpec, is_float
 
 __all__ = [
     "HEADER_LENGTH",
-    "InferRequest",
-    "RequestedOutput",
     "describe",
     "encode_response",
     "json_data",
@@ -47,44 +44,6 @@ _ELEMENTS: dict[str, set[type]] = {
     "V": _NUMBERS,  # numpy's kind of bfloat16
     "O": {str},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RequestedOutput:
-    """An output the client wants.
-
-    Attributes:
-        name: of the output.
-        binary: whether as binary.
-        classes: how many of the best classes instead of the tensor; 0 for the tensor.
-    """
-
-    name: str
-    binary: bool
-    classes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class InferRequest:
-    """A parsed inference request.
-
-    Attributes:
-        id: the client's id, echoed in the response; None when there was none.
-        inputs: tensors by name, of the dtype and shape that the client declared.
-        outputs: the outputs the client asked for; empty for all.
-        binary: whether outputs that were not asked for one by one are sent as binary.
-        priority: 1 goes first; 0 when the client named none.
-        timeout: seconds that the client waits; None when it named none.
-        profile: whether the client wants to know how long each stage took.
-    """
-
-    id: str | None
-    inputs: Mapping[str, Array]
-    outputs: tuple[RequestedOutput, ...]
-    binary: bool
-    priority: int = 0
-    timeout: float | None = None
-    profile: bool = False
 
 
 def parse_request(
@@ -146,16 +105,9 @@ def encode_response(
     Raises:
         ServeError: an unknown output was asked for, or a value does not fit into JSON.
     """
-    wanted = request.outputs or tuple(RequestedOutput(name, request.binary) for name in outputs)
     described: list[dict[str, Any]] = []
     tail: list[bytes | memoryview] = []
-    for output in wanted:
-        array = outputs.get(output.name)
-        if array is None:
-            known = ", ".join(outputs)
-            raise ServeError(f"unknown output {output.name!r}, the model has {known}")
-        if output.classes:
-            array = classified(output.name, array, output.classes, labels)
+    for output, array in wanted(request, outputs, labels):
         entry = _described(output.name, array)
         if output.binary:
             data = datatypes.to_bytes(array)
@@ -391,8 +343,6 @@ def json_data(name: str, array: Array) -> Any:
             f"output {name!r} has NaN or infinite values, which JSON cannot carry: "
             "ask for it with binary_data"
         )
-    flat = np.ascontiguousarray(array).reshape(-1)
-    if flat.dtype.kind == "O":
-        return [item.decode("utf-8", "backslashreplace") for item in flat]
-    # orjson writes float16 with the digits of its float32 neighbour, and knows no 0-d arrays.
-    return flat.astype(np.float32) if is_float(array.dtype) and array.itemsize == 2 else flat
+    if array.dtype.kind == "O":
+        return [item.decode("utf-8", "backslashreplace") for item in array.flat]
+    return datatypes.for_json(array)

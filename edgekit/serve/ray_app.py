@@ -22,14 +22,15 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray import serve as ray_serve
 
-from edgekit.bundle import Bundle
 from edgekit.errors import RuntimeUnavailableError
+from edgekit.security.bind import in_url
 from edgekit.security.guard import Guard
 from edgekit.security.protection import Protection
 from edgekit.serve.app import create_app
 from edgekit.serve.config import ConfigError, ServerConfig
 from edgekit.serve.errors import ServeError
 from edgekit.serve.http_errors import answer_error
+from edgekit.serve.loading import opened
 from edgekit.serve.repository import Repository
 from edgekit.serve.server import bound
 
@@ -164,9 +165,7 @@ def serve(
             fix="Drop --grpc-port, or --ray",
         )
     if not path.is_dir() or (path / "bundle.json").exists():
-        Bundle.open(
-            path, signed_by=config.security.require_signature
-        )  # so that what is wrong with it is told here, and not in Ray's logs
+        opened(path, config)  # what is wrong with it is told here, and not in Ray's logs
     protection = Protection.of(config.security, host)
     if config.security.tls_client_ca is not None:
         raise ConfigError(
@@ -198,7 +197,8 @@ def serve(
                 fix="Run edgekit serve without --ray: it says why",
             ) from error
         scheme = "http" if protection.tls is None else "https"
-        announce(f"Serving {path} at {scheme}://{host}:{port} with {config.ray.replicas} replicas")
+        url = f"{scheme}://{in_url(host)}:{port}"
+        announce(f"Serving {path} at {url} with {config.ray.replicas} replicas")
         if protection.warning:
             announce(f"Warning: {protection.warning}")
         stopped.wait()

@@ -9,7 +9,6 @@ from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.security.names import checked_name
 from edgekit.serve import folder
@@ -20,6 +19,7 @@ from edgekit.serve.entry import Entry
 from edgekit.serve.errors import ServeError
 from edgekit.serve.folder import Found
 from edgekit.serve.loader import Loader, state
+from edgekit.serve.loading import opened
 from edgekit.serve.memory import keep_large_blocks_apart
 from edgekit.serve.model import Inference, Model, Servable
 from edgekit.serve.routing import choose
@@ -69,7 +69,7 @@ class Repository:
         self._started = True
         keep_large_blocks_apart()
         if self._single and self._name is None:
-            self._name = (await asyncio.to_thread(self._open, self.path)).manifest.name
+            self._name = (await asyncio.to_thread(opened, self.path, self.config)).manifest.name
         found = await asyncio.to_thread(self._scan)
         if self._single and self._name is not None:
             await self._load(self._entry(self._name))
@@ -248,13 +248,18 @@ class Repository:
         checks = [s.ready() for entry in wanted for s in entry.loaded.values()]
         return all(await asyncio.gather(*checks))
 
-    def index(self) -> list[dict[str, Any]]:
-        """Every version of every model with its state, as the protocol's repository index."""
-        return [
+    def index(self, *, ready: bool = False) -> list[dict[str, Any]]:
+        """Every version of every model with its state, as the protocol's repository index.
+
+        Args:
+            ready: only those that can be asked.
+        """
+        listed = [
             {"name": entry.name, "version": name, **state(version)}
             for entry in self.entries.values()
             for name, version in entry.versions.items()
         ]
+        return [one for one in listed if not ready or one["state"] == "READY"]
 
     def servables(self) -> Iterator[Servable]:
         """Everything that is loaded."""
@@ -326,13 +331,10 @@ class Repository:
     def _entry(self, name: str) -> Entry:
         return self.entries.setdefault(name, Entry(name))
 
-    def _open(self, path: Path) -> Bundle:
-        return Bundle.open(path, signed_by=self.config.security.require_signature)
-
     def _found(self, name: str) -> Mapping[str, Found]:
         found = self._scan().get(name, {})
         if self._single and not found:
-            self._open(self.path)  # raises, and says what is wrong
+            opened(self.path, self.config)  # raises, and says what is wrong
         return found
 
     def _scan(self) -> dict[str, dict[str, Found]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from edgekit.errors import OutputError
+from edgekit.security.bind import in_url
 from edgekit.security.guard import Guard
 from edgekit.security.protection import Protection
 from edgekit.serve import logs
@@ -91,7 +92,7 @@ async def _serve(
     )
     records = Records(config)
     app = records.around(guarded)
-    shown = f"[{host}]" if ":" in host else host
+    shown = in_url(host)
     url = f"http{'s' if protection.tls else ''}://{shown}:{listener.getsockname()[1]}"
     over_grpc = None
     if grpc_port is not None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from edgekit.machine import resident
 from edgekit.serve import loading
 from edgekit.serve.errors import ServeError
 from edgekit.serve.isolated import IsolatedSession
-from edgekit.serve.memory import resident
 from edgekit.serve.model import Model
 from edgekit.serve.repository import Repository
 from tests.serve.bundles import PLAIN, factor, put, run, scale, started
@@ -236,7 +236,7 @@ CYCLES = """
 import asyncio, sys
 from pathlib import Path
 from edgekit.serve.config import ModelConfig, ServerConfig
-from edgekit.serve.memory import resident
+from edgekit.machine import resident
 from edgekit.serve.repository import Repository
 
 async def main(folder, runtime):

@@ -16,7 +16,7 @@ from edgekit.serve import datatypes
 from edgekit.serve.errors import ServeError
 from edgekit.serve.grpc_codec import encode_message, parse_message
 from edgekit.serve.proto import messages
-from edgekit.serve.protocol import InferRequest, RequestedOutput
+from edgekit.serve.wanted import InferRequest, RequestedOutput
 from tests.serve.test_protocol import tensors
 
 ALL = InferRequest(None, {}, (), binary=True)

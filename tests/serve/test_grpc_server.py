@@ -122,7 +122,9 @@ def test_a_cancelled_call_leaves_the_queue(bundle: Bundle) -> None:
             calling(server) as call,
         ):
             session.gate.clear()
-            first, second = call(_message(1)), call(_message(2))
+            first = call(_message(1))
+            await _until(lambda: bool(session.shapes))
+            second = call(_message(2))
             await _until(lambda: made.statistics.pending == 2)
             second.cancel()
             await _until(lambda: made.statistics.pending == 1)

@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from edgekit.serve.datatypes import DATATYPES
 from edgekit.serve.errors import ServeError
-from edgekit.serve.protocol import InferRequest, encode_response, parse_request
+from edgekit.serve.protocol import encode_response, parse_request
+from edgekit.serve.wanted import InferRequest
 from edgekit.spec import DTYPES, TensorSpec
 
 
