@@ -130,7 +130,7 @@ def test_a_bundle_made_of_a_stateful_file_is_stateful_and_can_be_timed(
         timing=None,
     )
     assert again.manifest.state == bundle.manifest.state
-    samples = profile_bundle(again, sizes={"sequence": 1, "past": 20}, seconds=0.1)
+    samples = profile_bundle(again, sizes={"sequence": 1, "past": 20}, seconds=0.1).samples
     assert {one.shapes["past_key_values.0.key"] for one in samples} == {(1, 4, 20, 8)}
 
 

@@ -22,7 +22,8 @@ def profile(
     size: Sizes = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the raw samples as JSON here.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -45,7 +46,7 @@ def profile(
     opened = Bundle.open(bundle)
     with shown_progress() as progress:
         progress.stage("Profile")
-        samples = profile_bundle(
+        found = profile_bundle(
             opened,
             runtime=runtime,
             threads=threads,
@@ -54,10 +55,10 @@ def profile(
             sizes=parse_sizes(size or []),
             seconds=seconds,
         )
-    document = [one.model_dump(mode="json") for one in samples]
+    document = found.model_dump(mode="json")
     if output is not None:
         write_file(output, strict_json.dumps(document).encode())
     if json:
         print_json(document)
     else:
-        print_latency(samples, stdout())
+        print_latency(found.samples, stdout())

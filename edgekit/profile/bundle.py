@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
+import edgekit
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
 from edgekit.machine import this_machine
+from edgekit.profile.records import Profile, Result, Settings
 from edgekit.profile.runner import Timed, profile_interleaved
-from edgekit.profile.samples import Samples
 from edgekit.profile.sizes import resized
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
@@ -28,7 +30,7 @@ def profile_bundle(
     batch: int = 1,
     sizes: Mapping[str, int] | None = None,
     seconds: float = 20.0,
-) -> list[Samples]:
+) -> Profile:
     """Latency of every artifact that this machine can run, all in one interleaved run.
 
     Args:
@@ -78,7 +80,20 @@ def profile_bundle(
             max_rounds=1000,
             max_seconds=seconds,
         )
-    return [one.model_copy(update={"device": device}) for one in samples]
+    names = sorted({artifact.runtime for artifact in usable})
+    settings = Settings(threads=threads, batch=batch, sizes=dict(sizes or {}), device=device)
+    return Profile(
+        edgekit=edgekit.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=bundle.manifest.name,
+        artifacts={artifact.id: artifact.files[0].sha256 for artifact in usable},
+        versions={name: runtimes.require(name).status().version or "" for name in names},
+        machine=this_machine(),
+        results=tuple(
+            Result(samples=one.model_copy(update={"device": device}), settings=settings)
+            for one in samples
+        ),
+    )
 
 
 def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:

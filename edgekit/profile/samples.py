@@ -6,7 +6,45 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.machine import Machine
 
-__all__ = ["Samples"]
+__all__ = ["Conditions", "Samples", "WarmUp"]
+
+
+class Conditions(BaseModel):
+    """What else the machine did while samples were taken; None where it cannot be known.
+
+    Attributes:
+        steal: share of processor time that the hypervisor gave to others.
+        others: share of it that other processes used.
+        preempted: involuntary context switches of this process a second.
+        mhz: lowest and highest clock that was read.
+        celsius: highest temperature at the start and at the end.
+        throttled: times that the processor says it slowed down for heat or power.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steal: float | None = None
+    others: float | None = None
+    preempted: float | None = None
+    mhz: tuple[float, float] | None = None
+    celsius: tuple[float, float] | None = None
+    throttled: int | None = None
+
+
+class WarmUp(BaseModel):
+    """The inferences before those that count.
+
+    Attributes:
+        calls: how many.
+        seconds: how long they took.
+        steady: whether latencies were stable at the end of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calls: int
+    seconds: float
+    steady: bool
 
 
 class Samples(BaseModel):
@@ -24,7 +62,12 @@ class Samples(BaseModel):
         warmup: inferences run before, and not counted.
         block: inferences counted in a row in each round, after one that is not counted.
         latencies_ns: one entry an inference in the order they ran, in nanoseconds; round after
-            round, ``block`` entries each.
+            round, ``block`` entries each. In an open loop each counts from ``starts_ns``, whenever
+            the inference could really begin.
+        starts_ns: when each inference was due, from the start of the run; in a closed loop, when
+            it began. Empty in samples of bundles that were built before it was kept.
+        conditions: of the machine meanwhile.
+        warm_up: how the warm-up ended; None where it was of fixed length.
         machine: where it ran.
         started: UTC time of the first sample, ISO 8601.
     """
@@ -41,6 +84,9 @@ class Samples(BaseModel):
     warmup: int = Field(ge=0)
     block: int = Field(default=1, ge=1)
     latencies_ns: tuple[int, ...] = Field(min_length=1)
+    starts_ns: tuple[int, ...] = ()
+    conditions: Conditions | None = None
+    warm_up: WarmUp | None = None
     machine: Machine
     started: str
 

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Iterator
 
 from edgekit.machine import resident
+from edgekit.sensors import CpuClock, memory, process_cpu_s, temperatures
 from edgekit.serve.exposition import Family
 from edgekit.serve.live_profile import PERCENTILES, measured, supported_percentile
 from edgekit.serve.model import Model, Servable
 from edgekit.serve.repository import Repository
-from edgekit.serve.sensors import CpuClock, memory, process_cpu_s, temperatures
 from edgekit.serve.statistics import STAGES, Statistics
 from edgekit.spec import Array
 

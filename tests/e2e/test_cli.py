@@ -99,7 +99,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_a_profile_on_one_core_sees_no_other(built: Path, tmp_path: Path) -> None:
     core = str(max(os.sched_getaffinity(0)))
     done = run("profile", str(built), "--cores", core, "--seconds", "0.1", "--json", cwd=tmp_path)
-    for samples in json.loads(done.stdout):
+    for result in json.loads(done.stdout)["results"]:
+        samples = result["samples"]
         assert (samples["threads"], samples["machine"]["cores"]) == (1, 1)
 
 

@@ -76,21 +76,21 @@ def test_samples_survive_json(onnx_file: Path) -> None:
 
 
 def test_the_device_of_a_profile_is_recorded(bundle: Bundle) -> None:
-    found = profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CPU")
+    found = profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CPU").samples
     assert {one.device for one in found} == {"CPU"}
     with pytest.raises(RuntimeUnavailableError, match="device 'CUDA'"):
         profile_bundle(bundle, runtime="onnxruntime", seconds=0.1, device="CUDA")
 
 
 def test_a_bundle_is_profiled_from_its_own_samples(bundle: Bundle) -> None:
-    found = profile_bundle(bundle, seconds=0.1, batch=4, threads=1)
+    found = profile_bundle(bundle, seconds=0.1, batch=4, threads=1).samples
     assert {samples.artifact for samples in found} == {a.id for a in bundle.manifest.artifacts}
     assert found[0].shapes["image"][0] == 4
     assert found[0].threads == 1
     assert found[0].call == "image 4x3x16x16"
-    sized = profile_bundle(bundle, seconds=0.1, sizes={"batch": 3}, threads=1)
+    sized = profile_bundle(bundle, seconds=0.1, sizes={"batch": 3}, threads=1).samples
     assert sized[0].shapes["image"][0] == 3
-    only = profile_bundle(bundle, runtime="openvino", seconds=0.1)
+    only = profile_bundle(bundle, runtime="openvino", seconds=0.1).samples
     assert {samples.runtime for samples in only} == {"openvino"}
     with pytest.raises(RuntimeUnavailableError, match="tensorrt-rtx"):
         profile_bundle(bundle, runtime="tensorrt-rtx", seconds=0.1)

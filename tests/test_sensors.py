@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.serve.sensors import CpuClock, Temperature, memory, process_cpu_s, temperatures
+from edgekit.sensors import CpuClock, Temperature, memory, process_cpu_s, temperatures
 
 
 def _board(sys: Path) -> None:
