@@ -21,6 +21,7 @@ __all__ = [
     "ModelReferenceError",
     "OutOfRangeError",
     "OutputError",
+    "ProfileError",
     "RecipeError",
     "RuntimeUnavailableError",
     "SecurityError",
@@ -150,6 +151,10 @@ class ExternalDataError(EdgekitError):
 
 class BundleError(EdgekitError):
     """A bundle is damaged, from another schema version or not a bundle at all."""
+
+
+class ProfileError(EdgekitError):
+    """A profile is damaged, from another schema version or does not fit what is asked of it."""
 
 
 class RuntimeUnavailableError(EdgekitError):
