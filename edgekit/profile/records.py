@@ -199,13 +199,20 @@ class Simulated(_Record):
 
 
 class Result(_Record):
-    """One artifact, run with one setting under one scenario."""
+    """One artifact, run with one setting under one scenario.
+
+    Attributes:
+        stages: mean nanoseconds of each stage of a request inside the server that was measured
+            (``parse``, ``queue``, ``input``, ``infer``, ``output``, ``serialise``); empty of a
+            session.
+    """
 
     samples: Samples
     settings: Settings = Settings()
     outcome: Outcome | None = None
     costs: Costs | None = None
     layers: LayerTimes | None = None
+    stages: dict[str, float] = {}
 
 
 class Profile(_Record):

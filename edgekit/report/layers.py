@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from edgekit import diff
 from edgekit.bundle import Bundle
 from edgekit.diff.page import heat_strip, layer_table, strip_style, summary
 from edgekit.manifest import Artifact
+from edgekit.report.markup import folded, section, text
 from edgekit.verify import unusable
 
 __all__ = ["LayerComparison", "compare_layers", "layers_section"]
@@ -67,15 +67,16 @@ def _uncompressed(artifacts: Sequence[Artifact], other: Artifact) -> Artifact | 
 
 def layers_section(comparisons: Sequence[LayerComparison]) -> str:
     """HTML: a heat strip and the worst layers of each; empty without any."""
-    if not comparisons:
-        return ""
-    parts = [f"<style>{strip_style()}</style><h2>Layer by layer</h2>"]
-    for one in comparisons:
-        listed = one.found.ranked()[:_LISTED]
-        parts.append(
-            f"<h3>{html.escape(one.second)} against {html.escape(one.first)}</h3>"
-            f"<p>{html.escape(summary(one.found))}</p>{heat_strip(one.found)}"
-            f"<details><summary>The {len(listed)} layers that add most noise</summary>"
-            f'<div class="wide">{layer_table(listed, one.found)}</div></details>'
-        )
-    return "".join(parts)
+    parts = [_compared(one) for one in comparisons]
+    style = f"<style>{strip_style()}</style>" if parts else ""
+    return section("noise", "Layer by layer", *parts, style)
+
+
+def _compared(one: LayerComparison) -> str:
+    listed = one.found.ranked()[:_LISTED]
+    worst = folded(
+        f"The {len(listed)} layers that add most noise",
+        f'<div class="wide">{layer_table(listed, one.found)}</div>',
+    )
+    title = f"{text(one.second)} against {text(one.first)}"
+    return f"<h3>{title}</h3><p>{text(summary(one.found))}</p>{heat_strip(one.found)}{worst}"

@@ -56,9 +56,14 @@ class Row:
     speedup_plain: Comparison | None
 
 
-def rows(manifest: Manifest) -> list[Row]:
-    """One row an artifact, runtime by runtime, the fastest runtime first."""
-    samples = {record.artifact: record for record in manifest.latency}
+def rows(manifest: Manifest, latency: Sequence[Samples] | None = None) -> list[Row]:
+    """One row an artifact, runtime by runtime, the fastest runtime first.
+
+    Args:
+        manifest: of the bundle.
+        latency: of its artifacts; None for what was measured when the bundle was built.
+    """
+    samples = {record.artifact: record for record in latency or manifest.latency}
     return [
         _row(manifest, decision, artifact, samples)
         for decision in manifest.decisions
@@ -127,6 +132,8 @@ def _against(
 def _compare(slow: Samples | None, fast: Samples | None) -> Comparison | None:
     if slow is None or fast is None or slow.artifact == fast.artifact:
         return None
+    if slow.run != fast.run or len(slow.latencies_ns) != len(fast.latencies_ns):
+        return None  # not taken in turns
     return compare(slow, fast)
 
 

@@ -1,0 +1,106 @@
+"""Where an inference spends its time: layer by layer, under the measured roof of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekit.profile.records import LayerTime, LayerTimes, Peaks, Result
+from edgekit.report.markup import NONE, columns, figure, folded, line, missing, section, table, text
+from edgekit.report.plots.cells import share_bar
+from edgekit.report.plots.roofline import name_of, roofline, time_by_operator
+from edgekit.report.view import View
+
+__all__ = ["layers"]
+
+#: So many of the slowest layers are listed at once; the others are folded away.
+_LISTED = 12
+
+
+def layers(view: View) -> str:
+    """A part for each artifact whose layers were timed."""
+    found = [one for one in (view.profile.results if view.profile else ()) if one.layers is not None]
+    kept = {one.samples.artifact: one for one in reversed(found)}
+    lead = ""
+    if not kept:
+        body = missing("Time of each layer", view.measure)
+    else:
+        order = [row.artifact.id for row in view.rows if row.artifact.id in kept]
+        order += [name for name in kept if name not in order]
+        chosen = {row.artifact.id for row in view.rows if row.status == "selected"}
+        first = next((name for name in order if name in chosen), order[0])
+        body = "".join(_artifact(view, kept[name], opened=name == first) for name in order)
+        lead = "Medians of each operator as the engine executed it, by the engine's own profiler."
+    return section("layers", "Where the time goes", body, lead=lead)
+
+
+def _artifact(view: View, result: Result, *, opened: bool) -> str:
+    times, name = result.layers, result.samples.artifact
+    assert times is not None
+    mark, peaks = view.marks[name], view.profile.peaks if view.profile else None
+    figures = [figure("Time by operator and precision", time_by_operator(times.layers, mark))]
+    if peaks is not None and peaks.flops and any(one.flops and one.bytes for one in times.layers):
+        figures.append(
+            figure(
+                "Roofline",
+                roofline(times.layers, peaks, mark),
+                note="A point a layer, as large as its time. Under the slope memory limits it, under "
+                f"the flat part arithmetic does. The roof was measured with {peaks.threads} threads.",
+            )
+        )
+    else:
+        figures.append(figure("Roofline", missing("The machine's peaks", view.measure)))
+    ranked = sorted(times.layers, key=lambda one: -one.ns)
+    shown = _table(ranked[:_LISTED], times, peaks, f"The slowest layers of {name}")
+    rest = ""
+    if len(ranked) > _LISTED:
+        body = _table(times.layers, times, peaks, f"All layers of {name}, in order")
+        rest = folded(f"All {len(ranked)} layers in the order of execution", body)
+    return folded(
+        f"<b>{text(name)}</b> {text(_accounts(times))}",
+        columns(figures) + shown + rest,
+        opened=opened,
+    )
+
+
+def _accounts(times: LayerTimes) -> str:
+    """How much of an inference the layers account for."""
+    inside = sum(layer.ns for layer in times.layers)
+    told = f"{len(times.layers)} layers, {inside / 1e6:.3f} ms of {times.inference_ns / 1e6:.3f} ms"
+    slower = times.inference_ns / times.plain_ns - 1 if times.plain_ns else 0.0
+    return f"{told} ({inside / times.inference_ns:.0%}); profiling itself added {max(slower, 0):.0%}"
+
+
+def _table(
+    listed: Sequence[LayerTime], times: LayerTimes, peaks: Peaks | None, caption: str
+) -> str:
+    whole = sum(layer.ns for layer in times.layers) or 1.0
+    lines = [
+        line(
+            text(name_of(layer)),
+            text(layer.op),
+            text(layer.precision or NONE),
+            f"{layer.ns / 1e3:.1f}",
+            f"{layer.ns / whole:.1%} {share_bar(layer.ns / whole)}",
+            _rate(layer),
+            _roof(layer, peaks),
+            f"<small>{text(layer.kernel)}</small>",
+        )
+        for layer in listed
+    ]
+    heads = ("layer", "operator", "precision", "#µs", "share", "#G op/s", "of its roof", "kernel")
+    return table(heads, lines, caption=caption, kind="layers")
+
+
+def _rate(layer: LayerTime) -> str:
+    return NONE if not layer.flops or not layer.ns else f"{layer.flops / layer.ns:.3g}"
+
+
+def _roof(layer: LayerTime, peaks: Peaks | None) -> str:
+    """The share of what the machine could do at this intensity, and which limit it is."""
+    if peaks is None or not peaks.flops or not layer.flops or not layer.bytes or not layer.ns:
+        return NONE
+    peak = peaks.flops.get(layer.precision) or max(peaks.flops.values())
+    reachable = layer.flops / layer.bytes * peaks.bytes_per_s
+    limit = "memory" if reachable < peak else "arithmetic"
+    share = layer.flops / (layer.ns / 1e9) / min(peak, reachable)
+    return f"{share:.0%} <small>{limit}</small>"
