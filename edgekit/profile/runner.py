@@ -9,12 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
+from typing import Final
 
 import numpy as np
 
 from edgekit.errors import EdgekitError
 from edgekit.machine import this_machine
-from edgekit.profile.samples import Samples
+from edgekit.profile.conditions import ConditionsWatch
+from edgekit.profile.samples import Samples, WarmUp
+from edgekit.profile.warmup import Clock, warm_up
 from edgekit.runtimes import Session
 from edgekit.spec import Feeds
 
@@ -25,6 +29,10 @@ __all__ = ["BLOCK", "Timed", "profile_interleaved"]
 #: on two cores with EfficientNet-Lite0: an OpenVINO session of 1.3 ms alone took 2.7 ms when it
 #: took turns with ONNX Runtime one by one, 1.5 ms in blocks of four after an uncounted one.
 BLOCK = 4
+
+_BLOCK_CALLS: Final = range(BLOCK)
+_WARM_UP_SHARE: Final = 0.25
+_ORDERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,8 @@ def profile_interleaved(
     min_rounds: int,
     max_rounds: int,
     max_seconds: float,
-    warmup: int = 10,
+    warmup: int | None = None,
+    clock: Clock = time.perf_counter_ns,
 ) -> list[Samples]:
     """Time every entry on the same feeds, in blocks, in another order each round.
 
@@ -65,7 +74,9 @@ def profile_interleaved(
         min_rounds: at least this many rounds, however long they take.
         max_rounds: at most this many.
         max_seconds: no new round after this time.
-        warmup: inferences of each entry before the first round.
+        warmup: inferences of each entry before the first round; None for as many as it takes until
+            latencies are stable, in at most a quarter of ``max_seconds`` for all entries.
+        clock: nanoseconds; another one for synthetic engines.
 
     Returns:
         One :class:`Samples` an entry, in the order of ``entries``.
@@ -73,24 +84,14 @@ def profile_interleaved(
     Raises:
         EdgekitError: an inference failed.
     """
-    order = np.random.default_rng(0)
-    latencies: list[list[int]] = [[] for _ in entries]
-    run = uuid.uuid4().hex
-    for entry in entries:
-        with _named(entry):
-            for _ in range(warmup):
-                entry.session.run(entry.feeds or feeds)
+    limit = max_seconds * _WARM_UP_SHARE / max(1, len(entries))
+    warm_ups = [_warmed(entry, feeds, warmup, limit, clock) for entry in entries]
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    deadline = time.monotonic() + max_seconds
+    watch = ConditionsWatch(clock)
     with _no_garbage_collection():
-        for number in range(max_rounds):
-            if number >= min_rounds and time.monotonic() > deadline:
-                break
-            for index in order.permutation(len(entries)):
-                with _named(entries[index]):
-                    latencies[index] += _block(
-                        entries[index].session, entries[index].feeds or feeds
-                    )
+        taken = _rounds(entries, feeds, min_rounds, max_rounds, max_seconds, clock, watch)
+    conditions = watch.stop()
+    run = uuid.uuid4().hex
     return [
         Samples(
             artifact=entry.artifact,
@@ -98,24 +99,70 @@ def profile_interleaved(
             run=run,
             shapes={name: array.shape for name, array in (entry.feeds or feeds).items()},
             threads=threads,
-            warmup=warmup,
+            warmup=warm.calls,
             block=BLOCK,
-            latencies_ns=tuple(values),
+            latencies_ns=tuple(latencies),
+            starts_ns=tuple(starts),
+            conditions=conditions,
+            warm_up=warm if warmup is None else None,
             machine=this_machine(),
             started=started,
         )
-        for entry, values in zip(entries, latencies, strict=True)
+        for entry, warm, (starts, latencies) in zip(entries, warm_ups, taken, strict=True)
     ]
 
 
-def _block(session: Session, feeds: Feeds) -> list[int]:
-    session.run(feeds)
-    values = []
-    for _ in range(BLOCK):
-        start = time.perf_counter_ns()
-        session.run(feeds)
-        values.append(time.perf_counter_ns() - start)
-    return values
+def _warmed(entry: Timed, feeds: Feeds, calls: int | None, limit: float, clock: Clock) -> WarmUp:
+    run, own = entry.session.run, entry.feeds or feeds
+    with _named(entry):
+        if calls is None:
+            return warm_up(lambda: run(own), clock, limit)
+        start = clock()
+        for _ in range(calls):
+            run(own)
+        return WarmUp(calls=calls, seconds=(clock() - start) / 1e9, steady=False)
+
+
+def _rounds(
+    entries: Sequence[Timed],
+    feeds: Feeds,
+    least: int,
+    most: int,
+    max_seconds: float,
+    clock: Clock,
+    watch: ConditionsWatch,
+) -> list[tuple[list[int], list[int]]]:
+    """Starts (from the run's) and latencies of each entry. As little happens here as can be."""
+    generator = np.random.default_rng(0)
+    orders = (order for _ in repeat(None) for order in _orders(generator, len(entries)))
+    turns = [
+        (entry, entry.session.run, entry.feeds or feeds, list[int](), list[int]())
+        for entry in entries
+    ]
+    began = clock()
+    deadline = began + int(max_seconds * 1e9)
+    for number in range(most):
+        if number >= least and clock() > deadline:
+            break
+        watch.look()
+        for index in next(orders):
+            entry, run, own, starts, latencies = turns[index]
+            with _named(entry):
+                run(own)
+                for _ in _BLOCK_CALLS:
+                    start = clock()
+                    run(own)
+                    end = clock()
+                    starts.append(start - began)
+                    latencies.append(end - start)
+    return [(starts, latencies) for *_, starts, latencies in turns]
+
+
+def _orders(generator: np.random.Generator, count: int) -> list[list[int]]:
+    """Many shuffled orders at once: numpy takes microseconds a call."""
+    rows = np.tile(np.arange(count), (_ORDERS, 1))
+    orders: list[list[int]] = generator.permuted(rows, axis=1).tolist()
+    return orders
 
 
 @contextmanager
