@@ -21,6 +21,14 @@ def profile(
     batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
     size: Sizes = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
+    artifact: Annotated[str | None, typer.Option(help="Only the artifact of this id.")] = None,
+    costs: Annotated[
+        bool,
+        typer.Option(
+            help="Measure load time, cold start, memory, processor time and energy, too, in fresh "
+            "processes."
+        ),
+    ] = True,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
@@ -37,6 +45,7 @@ def profile(
     from edgekit.cli._console import print_json, shown_progress, stdout
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.sizes import parse_sizes
+    from edgekit.report.costs import print_costs
     from edgekit.report.table import print_latency
     from edgekit.runtimes.cores import hold_process
 
@@ -54,6 +63,8 @@ def profile(
             batch=batch,
             sizes=parse_sizes(size or []),
             seconds=seconds,
+            artifact=artifact,
+            costs=costs,
         )
     document = found.model_dump(mode="json")
     if output is not None:
@@ -62,3 +73,4 @@ def profile(
         print_json(document)
     else:
         print_latency(found.samples, stdout())
+        print_costs(found.results, stdout())
