@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Machine", "resident", "this_machine"]
+__all__ = ["Machine", "peak_resident", "resident", "this_machine"]
 
 #: Instruction sets that decide which integer and half-precision kernels an engine picks, with
 #: the names Linux gives them in /proc/cpuinfo (x86 "flags", Arm "Features").
@@ -70,11 +70,20 @@ def this_machine() -> Machine:
 
 def resident(pid: int | None = None) -> int:
     """Bytes of memory that a process holds, this one by default; 0 where nobody can say."""
+    return _memory("VmRSS:", pid)
+
+
+def peak_resident() -> int:
+    """The most bytes of memory that this process ever held; 0 where nobody can say."""
+    return _memory("VmHWM:")
+
+
+def _memory(field: str, pid: int | None = None) -> int:
     try:
         text = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii")
     except OSError:
         return 0
-    line = next((line for line in text.splitlines() if line.startswith("VmRSS:")), "VmRSS: 0 kB")
+    line = next((line for line in text.splitlines() if line.startswith(field)), f"{field} 0 kB")
     return int(line.split()[1]) * 1024
 
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli._options import BundlePath, Cores, Device, Json, Sizes, Threads
 
+if TYPE_CHECKING:
+    from edgekit.profile.records import Profile
+
 __all__ = ["profile"]
 
 
+#: Options that are for this process, not for one elsewhere that it starts.
+_HERE = frozenset({"json", "limit", "output"})
+
+
 def profile(
+    context: typer.Context,
     bundle: BundlePath,
     runtime: Annotated[str | None, typer.Option(help="Only this runtime's artifacts.")] = None,
     threads: Threads = None,
@@ -21,6 +29,22 @@ def profile(
     batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
     size: Sizes = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
+    artifact: Annotated[str | None, typer.Option(help="Only the artifact of this id.")] = None,
+    costs: Annotated[
+        bool,
+        typer.Option(
+            help="Measure load time, cold start, memory, processor time and energy, too, in fresh "
+            "processes."
+        ),
+    ] = True,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cores=1,memory=512MB",
+            help="Simulate a smaller device: limits of cores, memory and cpu (50% of a core's "
+            "time), or some of them, held by a cgroup where this process may make one.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
@@ -34,31 +58,59 @@ def profile(
     from edgekit import strict_json
     from edgekit.atomic import write_file
     from edgekit.bundle import Bundle
-    from edgekit.cli._console import print_json, shown_progress, stdout
+    from edgekit.cli._console import print_json, shown_progress
+    from edgekit.cli._forward import forwarded
     from edgekit.profile.bundle import profile_bundle
+    from edgekit.profile.limited import profile_limited
+    from edgekit.profile.limits import parse_limits
     from edgekit.profile.sizes import parse_sizes
-    from edgekit.report.table import print_latency
     from edgekit.runtimes.cores import hold_process
 
     if cores is not None:
         held = hold_process(cores)
         threads = threads or held
     opened = Bundle.open(bundle)
-    with shown_progress() as progress:
-        progress.stage("Profile")
-        found = profile_bundle(
-            opened,
-            runtime=runtime,
-            threads=threads,
-            device=device,
-            batch=batch,
-            sizes=parse_sizes(size or []),
-            seconds=seconds,
+    failed = None
+    if limit is not None:
+        options = forwarded(context, _HERE | {"artifact", "cores", "runtime"})
+        limited = profile_limited(
+            opened, parse_limits(limit), options, runtime=runtime, artifact=artifact
         )
-    document = found.model_dump(mode="json")
-    if output is not None:
-        write_file(output, strict_json.dumps(document).encode())
-    if json:
-        print_json(document)
+        found, failed = limited.profile, limited.error
     else:
-        print_latency(found.samples, stdout())
+        with shown_progress() as progress:
+            progress.stage("Profile")
+            found = profile_bundle(
+                opened,
+                runtime=runtime,
+                threads=threads,
+                device=device,
+                batch=batch,
+                sizes=parse_sizes(size or []),
+                seconds=seconds,
+                artifact=artifact,
+                costs=costs,
+            )
+    if found is not None:
+        document = found.model_dump(mode="json")
+        if output is not None:
+            write_file(output, strict_json.dumps(document).encode())
+        if json:
+            print_json(document)
+        else:
+            _print(found)
+    if failed is not None:
+        raise failed
+
+
+def _print(found: Profile) -> None:
+    from edgekit.cli._console import stdout
+    from edgekit.report.costs import print_costs
+    from edgekit.report.table import print_latency
+
+    console = stdout()
+    if found.simulated is not None:
+        label = found.simulated.label(found.machine.cpu)
+        console.print(label, style="bold", highlight=False, markup=False, soft_wrap=True)
+    print_latency(found.samples, console)
+    print_costs(found.results, console)

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 import edgekit
 from edgekit import runtimes
 from edgekit.bundle import Bundle
-from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
+from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError, did_you_mean
 from edgekit.machine import this_machine
+from edgekit.manifest import Artifact
+from edgekit.profile.costs import measure_costs
 from edgekit.profile.records import Profile, Result, Settings
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.sizes import resized
@@ -18,7 +20,7 @@ from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
 from edgekit.verify import Reference, unusable
 
-__all__ = ["profile_bundle"]
+__all__ = ["profile_bundle", "usable_artifacts"]
 
 
 def profile_bundle(
@@ -30,6 +32,8 @@ def profile_bundle(
     batch: int = 1,
     sizes: Mapping[str, int] | None = None,
     seconds: float = 20.0,
+    artifact: str | None = None,
+    costs: bool = False,
 ) -> Profile:
     """Latency of every artifact that this machine can run, all in one interleaved run.
 
@@ -41,26 +45,21 @@ def profile_bundle(
         batch: samples in one inference: the first stored one, repeated.
         sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
         seconds: time limit of the run.
+        artifact: only the one of this id.
+        costs: measure load, memory, processor time and energy, too, before the run.
 
     Raises:
         RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
             machine can run.
+        BundleError: it has no such artifact.
         SpecError: the model's batch is fixed, or no dynamic dimension has that name.
     """
-    if runtime is not None:
-        bundle.selected(runtime)
-    artifacts = [a for a in bundle.manifest.artifacts if runtime in {None, a.runtime}]
-    reasons = {artifact.id: unusable(artifact.runtime, artifact.target) for artifact in artifacts}
-    usable = [artifact for artifact in artifacts if not reasons[artifact.id]]
-    if not usable:
-        told = dict.fromkeys(f"{a.runtime}: {reasons[a.id]}" for a in artifacts)
-        raise RuntimeUnavailableError(
-            "; ".join(told),
-            where=str(bundle.path),
-            fix="Profile it on the machine that it was built for",
-        )
+    usable = usable_artifacts(bundle, runtime, artifact)
     threads = threads or this_machine().cores
     options = SessionOptions(threads=threads, device=device)
+    feeds = _feeds(bundle, batch, sizes or {})
+    # First, while this process holds nothing that competes for memory.
+    measured = measure_costs(bundle, usable, feeds, options) if costs else {}
     with ExitStack() as stack:
         entries = [
             Timed(
@@ -74,7 +73,7 @@ def profile_bundle(
         ]
         samples = profile_interleaved(
             entries,
-            _feeds(bundle, batch, sizes or {}),
+            feeds,
             threads=threads,
             min_rounds=50,
             max_rounds=1000,
@@ -90,10 +89,50 @@ def profile_bundle(
         versions={name: runtimes.require(name).status().version or "" for name in names},
         machine=this_machine(),
         results=tuple(
-            Result(samples=one.model_copy(update={"device": device}), settings=settings)
+            Result(
+                samples=one.model_copy(update={"device": device}),
+                settings=settings,
+                costs=measured.get(one.artifact),
+            )
             for one in samples
         ),
     )
+
+
+def usable_artifacts(
+    bundle: Bundle, runtime: str | None = None, artifact: str | None = None
+) -> list[Artifact]:
+    """The artifacts that this machine can run, of one runtime or with one id only.
+
+    Raises:
+        RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
+            machine can run.
+        BundleError: it has no such artifact.
+    """
+    if runtime is not None:
+        bundle.selected(runtime)
+    known = [one.id for one in bundle.manifest.artifacts]
+    if artifact is not None and artifact not in known:
+        raise BundleError(
+            f"holds no artifact {artifact!r}{did_you_mean(artifact, known)}",
+            where=str(bundle.path),
+            fix=f"Choose from {', '.join(known)}",
+        )
+    artifacts = [
+        one
+        for one in bundle.manifest.artifacts
+        if runtime in {None, one.runtime} and artifact in {None, one.id}
+    ]
+    reasons = {one.id: unusable(one.runtime, one.target) for one in artifacts}
+    usable = [one for one in artifacts if not reasons[one.id]]
+    if not usable:
+        told = dict.fromkeys(f"{one.runtime}: {reasons[one.id]}" for one in artifacts)
+        raise RuntimeUnavailableError(
+            "; ".join(told) or f"artifact {artifact!r} is not of runtime {runtime!r}",
+            where=str(bundle.path),
+            fix="Profile it on the machine that it was built for",
+        )
+    return usable
 
 
 def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:

@@ -88,9 +88,10 @@ class Energy(_Record):
     """What sensors of the board say that inferences took.
 
     Attributes:
-        joules: of one inference, above nothing: the whole domain's.
+        joules: of one inference: of everything that the domain covers, at rest or not.
         idle_watts: of the same domain, before the run.
-        domain: the sensor's own name.
+        domain: what is covered, by the sensor's own name. ``package-0`` is the whole processor
+            with whatever else it computes, without memory and board.
     """
 
     joules: float
@@ -101,8 +102,13 @@ class Energy(_Record):
 class Costs(_Record):
     """What an artifact takes beside its latency. Seconds and bytes.
 
+    Times are raw, one entry a fresh process. Cold start is the sum of the four others. Memory,
+    processor time and energy are medians of these processes.
+
     Attributes:
-        load_s: reading the artifact and making it ready, raw, one entry a fresh process.
+        start_s: from the start of the process until Python runs its first line.
+        import_s: importing edgekit and the engine.
+        load_s: reading the artifact and making it ready.
         first_s: the first inference after it.
         cold_start_s: from the start of the process to the first answer.
         steady_bytes: resident memory of a process that did nothing else, after many inferences,
@@ -115,6 +121,8 @@ class Costs(_Record):
         energy_missing: why not; empty where it was read.
     """
 
+    start_s: tuple[float, ...]
+    import_s: tuple[float, ...]
     load_s: tuple[float, ...]
     first_s: tuple[float, ...]
     cold_start_s: tuple[float, ...]
@@ -190,12 +198,29 @@ class Simulated(_Record):
     Attributes:
         cores: that could be used.
         memory_bytes: that could be used.
-        how: ``cgroup``, ``affinity``...
+        cpu: processor time that could be used, in cores: 0.5 is half of one.
+        how: what held the limits: ``affinity``, ``affinity and cgroup``...
     """
 
     cores: int | None = None
     memory_bytes: int | None = None
+    cpu: float | None = None
     how: str
+
+    def label(self, cpu: str) -> str:
+        """In words, for whatever shows the figures.
+
+        Args:
+            cpu: name of the processor that it ran on.
+        """
+        parts = []
+        if self.cores is not None:
+            parts.append(f"{self.cores} core{'' if self.cores == 1 else 's'}")
+        if self.cpu is not None:
+            parts.append(f"{self.cpu:.0%} of a core's time")
+        if self.memory_bytes is not None:
+            parts.append(f"{self.memory_bytes / 1e6:.0f} MB")
+        return f"simulated: {', '.join(parts)} by {self.how} on {cpu}: no device's figures"
 
 
 class Result(_Record):

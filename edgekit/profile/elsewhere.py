@@ -1,0 +1,107 @@
+"""``edgekit profile`` in another process, here or on another machine, told as if it were this one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edgekit.errors import EdgekitError
+from edgekit.profile.records import Profile
+
+__all__ = ["Ended", "follow", "read_profile"]
+
+#: What :func:`edgekit.cli.main` puts before the one line of an expected error.
+_MARK = "edgekit: "
+#: How a crash begins to talk; its last line is enough.
+_CRASHES = ("Traceback (most recent call last)", "terminate called", "Fatal Python error")
+_SHORT_OF_MEMORY = re.compile(
+    r"bad_alloc|MemoryError|Cannot allocate memory|[Ff]ailed to allocate|[Oo]ut of memory"
+    r"|can't start new thread|pthread_create failed|killed by signal (?:6|9|11)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        code: its exit status, negative for a signal.
+        said: what it wrote to stderr.
+    """
+
+    code: int
+    said: str
+
+    @property
+    def error(self) -> EdgekitError:
+        """Its own error line, or the last that it said, with its own exit status."""
+        told = [line for line in self.said.splitlines() if line.startswith(_MARK)]
+        if told:
+            error = EdgekitError(told[-1].removeprefix(_MARK))
+            error.exit_code = self.code
+            return error
+        last = self.said.strip().rpartition("\n")[2]
+        return EdgekitError(
+            f"ended with {self.code}: {last or 'it said nothing'}", where="edgekit profile"
+        )
+
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether it was killed, or said that it could get no more memory."""
+        killed = self.code in {-9, -15, 137, 143} or self.code in {-6, -11, 134, 139}
+        return killed or (self.code != 0 and bool(_SHORT_OF_MEMORY.search(self.said)))
+
+
+def follow(command: Sequence[str], tell: Callable[[str], object] = sys.stderr.write) -> Ended:
+    """Run a command, and pass on what it says while it works; its error line is kept for the caller.
+
+    Args:
+        command: to run; its stdout goes nowhere.
+        tell: gets each line of its stderr, with the newline.
+    """
+    said, quiet = [], False
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                said.append(line)
+                quiet = quiet or line.startswith(_CRASHES)
+                if not quiet and not line.startswith(_MARK):
+                    tell(line)
+        except BaseException:
+            process.terminate()  # by Ctrl-C: it got that, too, unless it is in a group of its own
+            raise
+    return Ended(process.returncode, "".join(said))
+
+
+def read_profile(
+    file: Path | None = None, *, text: bytes | None = None, where: str = ""
+) -> Profile:
+    """The document that the other process wrote.
+
+    Raises:
+        EdgekitError: it is none, or another version's.
+    """
+    raw = file.read_bytes() if file is not None else text or b""
+    try:
+        return Profile.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise EdgekitError(
+            f"its profile cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            where=where or str(file),
+            fix="Use the same version of edgekit on both sides",
+        ) from error
