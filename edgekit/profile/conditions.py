@@ -55,7 +55,9 @@ class ConditionsWatch:
         self._clock = clock
         self._proc = proc
         self._sys = sys
-        self._frequencies = sorted(sys.glob("devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"))
+        self._frequencies = sorted(
+            sys.glob("devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+        )
         self._cooling = [
             folder / "cur_state"
             for folder in sys.glob("class/thermal/cooling_device*")

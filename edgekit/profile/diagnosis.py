@@ -37,17 +37,21 @@ class Rule:
 #: What is looked for, the gravest first: a run that cannot be trusted, then where the time goes.
 RULES: Final = (
     Rule("throttled", 0.9, "lowest clock as a share of the highest", signs.throttled),
-    Rule("unstable", 0.1, "spread of the medians of three windows", signs.unstable),
+    Rule("unstable", 0.05, "change of the median during the run", signs.unstable),
     Rule("other-load", 0.05, "share of processor time that went to others", signs.other_load),
     Rule("too-few-samples", 0.99, "percentile that the samples must bound", signs.too_few),
     Rule("oversubscribed", 1.0, "threads of all streams for each core", signs.oversubscribed),
     Rule("dropped", 0.0, "share of queries without an answer", signs.dropped),
     Rule("queue-bound", 0.3, "share of a request's time in the queue", signs.queue_bound),
-    Rule("serialisation-bound", 0.3, "share of it in reading and writing tensors", signs.serialising),
+    Rule(
+        "serialisation-bound", 0.3, "share of it in reading and writing tensors", signs.serialising
+    ),
     Rule("transfer-bound", 0.2, "share of time in copies to and from the device", signs.transfers),
     Rule("host-bound", 0.2, "share of an inference outside all layers", signs.host_bound),
     Rule("fell-back", 0.05, "share of time in float layers of an int8 artifact", signs.fell_back),
-    Rule("conversions", 0.1, "share of time in reorders, casts and (de)quantizing", signs.conversions),
+    Rule(
+        "conversions", 0.1, "share of time in reorders, casts and (de)quantizing", signs.conversions
+    ),
     Rule("one-layer", 0.4, "share of time in one layer", signs.one_layer),
     Rule("memory-bound", 0.5, "share of time in layers that memory limits", signs.memory_bound),
     Rule("compute-bound", 0.5, "share of the machine's peak that is reached", signs.compute_bound),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.profile.records import LayerTime, Profile, Result
+from edgekit.profile.stability import assess
 from edgekit.profile.stats import least_samples, summarize
 
 __all__ = ["Finding"]
@@ -78,25 +79,18 @@ def throttled(_: Profile, result: Result, threshold: float) -> Finding | None:
     )
 
 
-def unstable(_: Profile, result: Result, threshold: float) -> Finding | None:
-    samples = result.samples
-    values = np.asarray(samples.latencies_ns, dtype=float)
-    windows = np.array_split(values, 3)
-    if values.size < 3 * max(samples.block, 10):
+def unstable(_: Profile, result: Result, __: float) -> Finding | None:
+    found = assess(result.samples)
+    restless = result.samples.warm_up is not None and not result.samples.warm_up.steady
+    if found.stable is not False and not restless:
         return None
-    medians = [float(np.median(window)) for window in windows]
-    change = (max(medians) - min(medians)) / min(medians)
-    restless = samples.warm_up is not None and not samples.warm_up.steady
-    if change <= threshold and not restless:
-        return None
-    told = " to ".join(f"{median / 1e6:.3f}" for median in medians)
-    evidence = [("medians of three windows", f"{told} ms"), ("spread", f"{change:.0%}")]
-    if restless:
-        evidence.append(("warm-up", "not steady when it ended"))
+    told = "; ".join(found.reasons) if found.stable is False else "it had not when it was begun"
+    evidence = [("how it moved", found.kind or "no stable start")]
+    evidence += [("meanwhile", cause) for cause in found.causes]
     return Finding(
         "unstable",
-        samples.artifact,
-        f"Latency did not settle: the medians of three windows lie {change:.0%} apart.",
+        result.samples.artifact,
+        f"Latency did not settle: {told}.",
         tuple(evidence),
         "Measure longer, on a machine that does nothing else",
         doubt=True,
@@ -108,7 +102,9 @@ def other_load(_: Profile, result: Result, threshold: float) -> Finding | None:
     if found is None:
         return None
     shares = {"other processes": found.others, "the hypervisor": found.steal}
-    high = {name: share for name, share in shares.items() if share is not None and share > threshold}
+    high = {
+        name: share for name, share in shares.items() if share is not None and share > threshold
+    }
     if not high:
         return None
     evidence = [(f"processor time of {name}", f"{share:.0%}") for name, share in high.items()]
@@ -287,7 +283,11 @@ def one_layer(_: Profile, result: Result, threshold: float) -> Finding | None:
         "one-layer",
         result.samples.artifact,
         f"One of {len(layers)} layers takes {share:.0%} of the time: {_name(worst)}.",
-        (("its time", _micro([worst])), ("operator", worst.op), ("precision", worst.precision or "-")),
+        (
+            ("its time", _micro([worst])),
+            ("operator", worst.op),
+            ("precision", worst.precision or "-"),
+        ),
         "Make this one smaller or cheaper: prune or factorize it, or lower its input's resolution",
     )
 

@@ -1,7 +1,21 @@
-"""The report: ``report.html`` for people, ``report.json`` for machines."""
+"""The report: ``report.html`` for people, ``report.json`` for machines, and more on request."""
 
 from __future__ import annotations
 
-from edgekit.report.write import write_report
+from edgekit.report.write import (
+    FORMATS,
+    parse_formats,
+    profile_for,
+    write_comparison,
+    write_history,
+    write_report,
+)
 
-__all__ = ["write_report"]
+__all__ = [
+    "FORMATS",
+    "parse_formats",
+    "profile_for",
+    "write_comparison",
+    "write_history",
+    "write_report",
+]

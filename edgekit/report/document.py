@@ -39,7 +39,6 @@ __all__ = [
     "json_schema",
     "latency_record",
     "report_document",
-    "stamp",
 ]
 
 SCHEMA_VERSION: Final = 1
@@ -47,6 +46,19 @@ SCHEMA_VERSION: Final = 1
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class _Document(_Record):
+    """What every kind says of itself.
+
+    Attributes:
+        created: UTC, ISO 8601.
+        edgekit: version that wrote it.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    edgekit: str = Field(default_factory=lambda: edgekit.__version__)
 
 
 class Latency(_Record):
@@ -132,7 +144,7 @@ class Measured(_Record):
     latency: Latency
 
 
-class ReportDocument(_Record):
+class ReportDocument(_Document):
     """``report.json`` of one bundle.
 
     Attributes:
@@ -143,11 +155,8 @@ class ReportDocument(_Record):
         profile: the whole profile, raw; null where the bundle was not profiled.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["report"] = "report"
     name: str
-    created: str
-    edgekit: str
     summary: SummaryRecord
     table: tuple[TableRow, ...]
     results: tuple[Measured, ...]
@@ -180,14 +189,11 @@ class Change(_Record):
     verdict: Literal["better", "worse", "same", "unknown"]
 
 
-class ComparisonDocument(_Record):
+class ComparisonDocument(_Document):
     """``report.json`` of two bundles."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["comparison"] = "comparison"
     names: tuple[str, str]
-    created: str
-    edgekit: str
     sentence: str
     notes: tuple[str, ...]
     changes: tuple[Change, ...]
@@ -211,14 +217,11 @@ class Series(_Record):
     points: tuple[SeriesPoint, ...]
 
 
-class HistoryDocument(_Record):
+class HistoryDocument(_Document):
     """``report.json`` of the profiles of one bundle by time."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["history"] = "history"
     name: str
-    created: str
-    edgekit: str
     sentences: tuple[str, ...]
     events: tuple[str, ...]
     series: tuple[Series, ...]
@@ -239,14 +242,6 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def stamp() -> dict[str, str]:
-    """When and by which version a document is written."""
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "edgekit": edgekit.__version__,
-    }
-
-
 def report_document(view: View) -> ReportDocument:
     """What the page of a view shows, as a document."""
     manifest = view.manifest
@@ -262,7 +257,6 @@ def report_document(view: View) -> ReportDocument:
     results = view.profile.results if view.profile is not None else ()
     return ReportDocument(
         name=manifest.name,
-        **stamp(),
         summary=SummaryRecord(
             ship=verdict.ship, sentence=verdict.sentence, verified=verdict.verified
         ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from edgekit.report.figures import interval
+from edgekit.report.document import ComparisonDocument
+from edgekit.report.figures import interval, interval_text
 from edgekit.report.plots.roofline import name_of
 from edgekit.report.sections.diagnosis import grouped
 from edgekit.report.sections.origin import commands, machine_text
@@ -14,7 +15,7 @@ from edgekit.report.table import Row, extremes_text, size_text
 from edgekit.report.verdict import verdict_of
 from edgekit.report.view import View
 
-__all__ = ["escape", "folded", "grid", "markdown"]
+__all__ = ["comparison_markdown", "escape", "folded", "grid", "markdown"]
 
 _SIGNS = {"selected": "✅", "rejected": "❌", "smaller": "⭕", "baseline": ""}
 
@@ -29,6 +30,27 @@ def markdown(view: View) -> str:
         _where(view),
         *_findings(view),
         *_details(view),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def comparison_markdown(found: ComparisonDocument) -> str:
+    """What changed from one bundle to another; figures that did not are folded."""
+    signs = {"better": "▲ better", "worse": "▼ **worse**", "same": "=", "unknown": "?"}
+    lines: dict[bool, list[list[str]]] = {True: [], False: []}
+    for one in found.changes:
+        cells = [one.artifact, one.what, one.before or "-", one.after or "-"]
+        shown = [*map(escape, cells), signs[one.verdict], escape(one.told)]
+        lines[one.verdict in {"better", "worse"}].append(shown)
+    names = [escape(name) for name in found.names]
+    heads = ("artifact", "figure", *names, "", "what is known")
+    changed = grid(heads, lines[True]) if lines[True] else "No figure changed."
+    parts = [
+        f"## edgekit: {names[0]} → {names[1]}",
+        f"**{escape(found.sentence)}**",
+        "\n".join(f"- {escape(note)}" for note in found.notes),
+        changed,
+        folded("What did not change, or cannot be told", grid(heads, lines[False])),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -65,7 +87,7 @@ def _line(view: View, row: Row) -> list[str]:
     p50 = p99 = "-"
     if latency is not None and own is not None:
         low, high = interval(own)
-        p50 = f"{latency.p50:.3f} ({low:.3f} to {high:.3f})"
+        p50 = f"{latency.p50:.3f} {escape(interval_text(low, high))}"
         p99 = f"{'' if latency.p99_supported else '~'}{latency.p99:.3f}"
     verified = "-"
     if record is not None:

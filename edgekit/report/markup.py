@@ -68,7 +68,9 @@ def folded(summary: str, body: str, *, opened: bool = False) -> str:
     return f"<details{' open' if opened else ''}><summary>{summary}</summary>{body}</details>"
 
 
-def figure(title: str, drawing: str, *, legend: str = "", note: str = "", wide: bool = False) -> str:
+def figure(
+    title: str, drawing: str, *, legend: str = "", note: str = "", wide: bool = False
+) -> str:
     """A plot with its title, a legend and a sentence on how to read it."""
     told = f'<p class="note">{text(note)}</p>' if note else ""
     kind = ' class="whole"' if wide else ""

@@ -36,10 +36,9 @@ def spreadsheet(view: View) -> str:
 
 
 def _lines(view: View) -> Iterator[dict[str, Any]]:
+    measured: list[tuple[Samples, Result | None]] = [(one, None) for one in view.samples]
     if view.profile is not None:
         measured = [(one.samples, one) for one in view.profile.results]
-    else:
-        measured = [(one, None) for one in view.samples]
     known = {samples.artifact for samples, _ in measured}
     for samples, result in measured:
         yield {

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from edgekit.report.markup import text
 from edgekit.report.marks import Mark
+from edgekit.report.markup import text
 
 __all__ = ["Plot", "Scale", "nice", "spread"]
 
@@ -44,7 +44,9 @@ class Scale:
 
     def ticks(self, most: int = 6) -> list[float]:
         """Round values inside, about ``most`` of them."""
-        return _log_ticks(self.low, self.high, most) if self.log else _ticks(self.low, self.high, most)
+        return (
+            _log_ticks(self.low, self.high, most) if self.log else _ticks(self.low, self.high, most)
+        )
 
     def _axis(self, value: float) -> float:
         return math.log10(max(value, 1e-300)) if self.log else value
@@ -135,9 +137,13 @@ class Plot:
             self.text(at, floor + 17, name, anchor="middle")
         for value, name in y_ticks if y_ticks is not None else _named(self.y.ticks(6)):
             at = self.y(value)
-            self._parts.append(f'<path class="grid" d="M{self.x.start:.1f} {at:.1f}H{self.x.stop:.1f}"/>')
+            self._parts.append(
+                f'<path class="grid" d="M{self.x.start:.1f} {at:.1f}H{self.x.stop:.1f}"/>'
+            )
             self.text(self.x.start - 6, at + 4, name, anchor="end")
-        self._parts.append(f'<path class="axis" d="M{self.x.start:.1f} {floor:.1f}H{self.x.stop:.1f}"/>')
+        self._parts.append(
+            f'<path class="axis" d="M{self.x.start:.1f} {floor:.1f}H{self.x.stop:.1f}"/>'
+        )
         middle = (self.x.start + self.x.stop) / 2
         self.text(middle, self.height - 6, x_label, anchor="middle", kind="label")
         if y_label:
@@ -148,7 +154,9 @@ class Plot:
             )
         return self
 
-    def line(self, points: Iterable[tuple[float, float]], mark: Mark, *, kind: str = "stroke") -> None:
+    def line(
+        self, points: Iterable[tuple[float, float]], mark: Mark, *, kind: str = "stroke"
+    ) -> None:
         """A line through values."""
         path = "L".join(f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in points)
         dash = f' stroke-dasharray="{mark.dash}"' if mark.dash else ""
@@ -176,7 +184,9 @@ class Plot:
             f'{self.y(y):.1f}){scale}" d="{mark.shape}">{title}</path>'
         )
 
-    def text(self, x: float, y: float, words: str, *, anchor: str = "start", kind: str = "") -> None:
+    def text(
+        self, x: float, y: float, words: str, *, anchor: str = "start", kind: str = ""
+    ) -> None:
         """Words at coordinates, not at values."""
         name = f' class="{kind}"' if kind else ""
         side = "" if anchor == "start" else f' text-anchor="{anchor}"'

@@ -31,7 +31,8 @@ class Verdict:
 def verdict_of(view: View) -> Verdict:
     """The fastest of the selected artifacts, by the newest measurement that there is."""
     if not view.manifest.decisions:
-        return Verdict("", "Nothing was selected: the bundle holds no artifact to ship.", (), False)
+        told = "Nothing was selected: the bundle holds no artifact to ship."
+        return Verdict("", told, (), verified=False)
     row = _shipped(view)
     original = view.row(
         next(
@@ -71,10 +72,13 @@ def _sentence(view: View, row: Row, original: Row, verified: str) -> str:
     told = [f"Ship {row.artifact.id}{where}"]
     gains = []
     if row is original:
-        told[0] += ": the uncompressed model, because nothing smaller was measurably faster and kept its accuracy"
+        told[0] += (
+            ": the uncompressed model, because nothing smaller was measurably faster and kept its "
+            "accuracy"
+        )
     elif row.speedup is not None:
         speed = row.speedup
-        sure = speed.low > 1.0
+        sure = speed.verdict == "faster"
         gains.append(
             f"{speed.ratio:.2f} times as fast as the uncompressed model (95 % interval "
             f"{speed.low:.2f} to {speed.high:.2f})"
@@ -114,12 +118,17 @@ def _figures(
         told = f"p99 {'' if latency.p99_supported else '~'}{latency.p99:.3g} ms"
         if speed is not None:
             told = f"{speed.ratio:.2f}x the uncompressed, {told}"
-        mood = "good" if speed is not None and speed.low > 1.0 else ""
+        mood = "good" if speed is not None and speed.verdict == "faster" else ""
         yield ("Typical latency", f"{latency.p50:.3g} ms", told, mood)
     ratio = original.artifact.size / row.artifact.size
     told = f"{ratio:.1f}x smaller, was {size_text(original.artifact.size)}"
     same = row is original or ratio <= 1.0
-    yield ("Size", size_text(row.artifact.size), "uncompressed" if same else told, "" if same else "good")
+    yield (
+        "Size",
+        size_text(row.artifact.size),
+        "uncompressed" if same else told,
+        "" if same else "good",
+    )
     change, accuracy = accuracy_change(view, row), view.manifest.accuracy
     if change is None or accuracy is None or row.score is None:
         fidelity = row.verification.outputs.values() if row.verification else ()

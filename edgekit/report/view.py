@@ -52,7 +52,9 @@ class View:
     @property
     def metric(self) -> str:
         """Name of the workload's metric for people."""
-        return self.manifest.accuracy.metric.replace("_", " ") if self.manifest.accuracy else "metric"
+        return (
+            self.manifest.accuracy.metric.replace("_", " ") if self.manifest.accuracy else "metric"
+        )
 
     def row(self, artifact: str) -> Row:
         """Of an artifact by its id (StopIteration when there is none)."""

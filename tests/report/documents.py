@@ -1,4 +1,4 @@
-"""Profiles as ``edgekit profile`` writes them, made from records: the tests decide what they say."""
+"""Profiles as ``edgekit profile`` writes them, made from records: a test decides what they say."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ QUIET = Conditions(
 )
 
 
-def latencies(median_ms: float, count: int = 1200, *, seed: int = 0, spread: float = 0.03) -> np.ndarray:
+def latencies(
+    median_ms: float, count: int = 1200, *, seed: int = 0, spread: float = 0.03
+) -> np.ndarray:
     """Nanoseconds around a median with the tail to the right that machines have."""
     generator = np.random.default_rng(seed)
     body = generator.lognormal(0.0, spread, count) + generator.exponential(spread / 2, count)
@@ -80,7 +82,9 @@ def result(artifact: str = "onnxruntime-int8", median_ms: float = 1.0, **fields:
 
 
 def layer(node: str = "conv", ns: float = 1000.0, **fields: Any) -> LayerTime:
-    return LayerTime.model_validate({"node": node, "op": "Conv", "precision": "int8", "ns": ns, **fields})
+    return LayerTime.model_validate(
+        {"node": node, "op": "Conv", "precision": "int8", "ns": ns, **fields}
+    )
 
 
 def layers(*found: LayerTime, outside: float = 0.03) -> LayerTimes:
@@ -96,7 +100,11 @@ def network(precision: str, whole_ns: float) -> LayerTimes:
     for index in range(12):
         parts += [
             layer(f"blocks.{index}/dw", 2.5, op="DepthwiseConv", modules=(f"blocks.{index}.dw",)),
-            layer(f"blocks.{index}/pw", 5.5 + index, modules=(f"blocks.{index}.pw", f"blocks.{index}.act")),
+            layer(
+                f"blocks.{index}/pw",
+                5.5 + index,
+                modules=(f"blocks.{index}.pw", f"blocks.{index}.act"),
+            ),
         ]
     parts += [
         layer("quantize", 1.2, op="QuantizeLinear", precision="fp32"),
@@ -111,12 +119,16 @@ def network(precision: str, whole_ns: float) -> LayerTimes:
         work = {"flops": int(ns * speed), "bytes": max(int(ns * speed / (4 + 3 * (index % 7))), 1)}
         known = work if part.op != "QuantizeLinear" else {}
         told = part.precision if part.op in {"QuantizeLinear", "Pooling"} else precision
-        made.append(part.model_copy(update={"ns": ns, "precision": told, "kernel": "jit_avx512", **known}))
+        made.append(
+            part.model_copy(update={"ns": ns, "precision": told, "kernel": "jit_avx512", **known})
+        )
     return layers(*made)
 
 
 def costs(scale: float = 1.0) -> Costs:
     return Costs(
+        start_s=(0.03, 0.031, 0.03),
+        import_s=(0.45, 0.46, 0.45),
         load_s=(0.11 * scale, 0.12 * scale, 0.118 * scale),
         first_s=(0.014 * scale, 0.015 * scale, 0.013 * scale),
         cold_start_s=(0.61, 0.63 * scale, 0.62),
@@ -180,15 +192,15 @@ def profile_of(manifest: Manifest, **fields: Any) -> Profile:
             ),
         )
     )
-    for threads in (1, 2):
-        found.append(
-            result(
-                built[0].id,
-                6.0 / threads,
-                seed=20 + threads,
-                settings=Settings(threads=threads, batch=1),
-                of_samples={"run": f"sweep-{threads}", "threads": threads},
-            )
+    found += [
+        result(
+            built[0].id,
+            6.0 / threads,
+            seed=20 + threads,
+            settings=Settings(threads=threads, batch=1),
+            of_samples={"run": f"sweep-{threads}", "threads": threads},
         )
+        for threads in (1, 2)
+    ]
     hashes = {artifact.id: artifact.files[0].sha256 for artifact in built}
     return profile(*found, artifacts=hashes, model=manifest.name, **fields)

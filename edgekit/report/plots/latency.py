@@ -10,7 +10,7 @@ from edgekit.profile.samples import Samples
 from edgekit.profile.stats import least_samples, percentile
 from edgekit.report.marks import Mark
 from edgekit.report.markup import text
-from edgekit.report.svg import Plot, Scale, nice, spread
+from edgekit.report.svg import Plot, Scale, spread
 
 __all__ = ["distributions", "over_time", "percentiles"]
 
@@ -37,9 +37,13 @@ def distributions(samples: Sequence[Samples], marks: Mapping[str, Mark]) -> str:
         counts = np.histogram(one, edges)[0]
         tops = base - counts / max(counts.max(), 1) * (row - 32)
         steps = "".join(
-            f"V{top:.1f}H{plot.x(float(edge)):.1f}" for top, edge in zip(tops, edges[1:], strict=True)
+            f"V{top:.1f}H{plot.x(float(edge)):.1f}"
+            for top, edge in zip(tops, edges[1:], strict=True)
         )
-        plot.add(f'<path class="hill {mark.colour}" d="M{plot.x.start:.1f} {base:.1f}{steps}V{base:.1f}Z"/>')
+        plot.add(
+            f'<path class="hill {mark.colour}" d="M{plot.x.start:.1f} {base:.1f}{steps}'
+            f'V{base:.1f}Z"/>'
+        )
         _box(plot, one, base + 6, mark)
         plot.add(
             f'<path class="fill {mark.colour}" transform="translate({plot.x.start + 6:.1f} '
@@ -85,7 +89,9 @@ def percentiles(samples: Sequence[Samples], marks: Mapping[str, Mark]) -> str:
         at = np.unique(np.linspace(0, -np.log10(1 / values.size), _POINTS))
         curves[record.artifact] = (at, np.percentile(values, (1 - 10**-at) * 100))
     plot = Plot(x, spread([float(v) for _, y in curves.values() for v in y], log=True), left=48)
-    plot.axes("percentile", "latency in ms (log)", x_ticks=[one for one in named if one[0] <= x.high])
+    plot.axes(
+        "percentile", "latency in ms (log)", x_ticks=[one for one in named if one[0] <= x.high]
+    )
     for record in samples:
         mark, (at, y) = marks[record.artifact], curves[record.artifact]
         sure = at <= _sure(len(record.latencies_ns))
@@ -130,7 +136,7 @@ def over_time(samples: Sequence[Samples], marks: Mapping[str, Mark]) -> str:
         plot.dot(*line[-1], marks[name])
     first = {name: line[0][1] for name, line in lines.items()}
     told = "; ".join(
-        f"{name}: {nice(round(first[name], 3))} ms at first, {nice(round(line[-1][1], 3))} ms at last"
+        f"{name}: {first[name]:.3f} ms at first, {line[-1][1]:.3f} ms at last"
         for name, line in lines.items()
     )
     return plot.svg(f"Latency over the run. {told}")

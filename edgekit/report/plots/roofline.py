@@ -43,10 +43,16 @@ def roofline(layers: Sequence[LayerTime], peaks: Peaks, mark: Mark) -> str:
         ridge = roof / bandwidth
         start = max(plot.x.low, plot.y.low / bandwidth)
         plot.plain([(start, start * bandwidth), (ridge, roof), (plot.x.high, roof)], "roof")
-        plot.text(plot.x.stop, plot.y(roof) - 5, f"{name} {nice(round(roof))}", anchor="end", kind="label")
+        plot.text(
+            plot.x.stop, plot.y(roof) - 5, f"{name} {nice(round(roof))}", anchor="end", kind="label"
+        )
     near = math.sqrt(max(plot.x.low, plot.y.low / bandwidth) * min(ridges))
     plot.text(
-        plot.x(near) - 6, plot.y(near * bandwidth), f"memory {bandwidth:.3g} GB/s", anchor="end", kind="label"
+        plot.x(near) - 6,
+        plot.y(near * bandwidth),
+        f"memory {bandwidth:.3g} GB/s",
+        anchor="end",
+        kind="label",
     )
     whole = sum(layer.ns for layer, _, _ in known)
     for layer, intensity, rate in sorted(known, key=lambda one: -one[0].ns):
@@ -74,13 +80,18 @@ def time_by_operator(layers: Sequence[LayerTime], mark: Mark, most: int = 7) -> 
     if len(ranked) > most:
         ranked = [*ranked[: most - 1], ("all others", sum(ns for _, ns in ranked[most - 1 :]))]
     whole = sum(times.values()) or 1.0
-    row = 36
+    row = 41
     plot = Plot(
-        Scale(0, ranked[0][1] * 1.28), Scale(0, 1), height=14 + row * len(ranked), left=8, top=4, bottom=8
+        Scale(0, ranked[0][1] * 1.28),
+        Scale(0, 1),
+        height=14 + row * len(ranked),
+        left=8,
+        top=4,
+        bottom=8,
     )
     for index, (name, ns) in enumerate(ranked):
-        y = plot.top + row * index + 18
-        plot.text(plot.x.start, y - 4, name, kind="name")
+        y = plot.top + row * index + 20
+        plot.text(plot.x.start, y - 5, name, kind="name")
         plot.add(
             f'<rect class="fill {mark.colour}" x="{plot.x.start:.1f}" y="{y:.1f}" '
             f'width="{max(plot.x(ns) - plot.x.start, 1):.1f}" height="12" rx="2"/>'

@@ -89,23 +89,33 @@ def pareto(
             )
         plot.dot(point.ms, point.score, marks[point.artifact], told=told, size=1.25)
     listed = "; ".join(f"{p.artifact}: {p.score:.4f} at {p.ms:.3f} ms" for p in points)
-    return plot.svg(f"{metric} against latency. {listed}. On the front: {', '.join(p.artifact for p in best)}")
+    return plot.svg(
+        f"{metric} against latency. {listed}. On the front: {', '.join(p.artifact for p in best)}"
+    )
 
 
 def bars(entries: Sequence[Bar], marks: Mapping[str, Mark], *, label: str, told: str) -> str:
     """Horizontal bars with names above them: as readable on a phone as on a desk."""
-    row = 36
+    row = 41
     longest = max(entry.value + entry.extra for entry in entries) or 1.0
     plot = Plot(
-        Scale(0, longest * 1.28), Scale(0, 1), height=34 + row * len(entries), left=8, top=4, bottom=30
+        Scale(0, longest * 1.28),
+        Scale(0, 1),
+        height=34 + row * len(entries),
+        left=8,
+        top=4,
+        bottom=30,
     )
     for index, entry in enumerate(entries):
-        y = plot.top + row * index + 18
+        y = plot.top + row * index + 20
         mark = marks[entry.artifact]
         end = plot.x(entry.value)
-        plot.text(plot.x.start, y - 4, entry.artifact, kind="name strong" if entry.strong else "name")
+        plot.text(
+            plot.x.start, y - 5, entry.artifact, kind="name strong" if entry.strong else "name"
+        )
         plot.add(
-            f'<rect class="fill {mark.colour}{"" if entry.strong else " weak"}" x="{plot.x.start:.1f}" '
+            f'<rect class="fill {mark.colour}{"" if entry.strong else " weak"}" '
+            f'x="{plot.x.start:.1f}" '
             f'y="{y:.1f}" width="{max(end - plot.x.start, 1):.1f}" height="12" rx="2"/>'
         )
         if entry.extra:

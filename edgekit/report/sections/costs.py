@@ -30,7 +30,7 @@ def _plots(view: View, results: Sequence[Result]) -> str:
         Bar(
             one.samples.artifact,
             costs.steady_bytes / 1e6,
-            f"{costs.steady_bytes / 1e6:.1f} MB, peak {costs.peak_bytes / 1e6:.1f}",
+            f"{costs.steady_bytes / 1e6:.0f}, peak {costs.peak_bytes / 1e6:.0f}",
             extra=max(costs.peak_bytes - costs.steady_bytes, 0) / 1e6,
             strong=True,
         )
@@ -44,19 +44,23 @@ def _plots(view: View, results: Sequence[Result]) -> str:
     figures = [
         figure(
             "Memory",
-            bars(memory, view.marks, label="MB steady (full), then the most ever held", told="Memory"),
+            bars(
+                memory, view.marks, label="MB steady (full), then the most ever held", told="Memory"
+            ),
         )
     ]
     if start:
         label = "ms from the start of the process to the first answer"
-        figures.append(figure("Cold start", bars(start, view.marks, label=label, told="Cold start")))
+        figures.append(
+            figure("Cold start", bars(start, view.marks, label=label, told="Cold start"))
+        )
     return columns(figures)
 
 
 def _table(results: Sequence[Result]) -> str:
     heads = (
-        "artifact", "#load ms", "#first ms", "#cold start ms", "#steady", "#peak", "#process before",
-        "#CPU ms each", "#energy", "#on disk",
+        "artifact", "#load ms", "#first ms", "#cold start ms", "#steady", "#peak",
+        "#process before", "#CPU ms each", "#energy", "#on disk",
     )  # fmt: skip
     missing_energy = {costs.energy_missing for _, costs in _known(results) if costs.energy_missing}
     told = "".join(f'<p class="note">No energy: {text(reason)}.</p>' for reason in missing_energy)

@@ -45,7 +45,8 @@ def _part(title: str, findings: list[Finding], none: str) -> str:
 
 def _finding(finding: Finding, names: tuple[str, ...]) -> str:
     figures = "".join(
-        f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in finding.evidence
+        f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>"
+        for name, value in finding.evidence
     )
     about = f'<span class="about">{text(", ".join(names))}</span>' if names else ""
     sign = "?" if finding.doubt else "!"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from edgekit.profile.records import Result
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import least_samples, summarize
-from edgekit.report.figures import interval
+from edgekit.report.figures import interval, interval_text
 from edgekit.report.marks import legend
 from edgekit.report.markup import NONE, code, columns, figure, line, missing, section, table, text
 from edgekit.report.plots.latency import distributions, over_time, percentiles
@@ -28,7 +28,8 @@ def latency(view: View) -> str:
             figure(
                 "How latencies are distributed",
                 distributions(view.samples, view.marks),
-                note="Under each hill: quartiles (thick), p1 to p99 (thin), the median and p90 as ticks.",
+                note="Under each hill: quartiles (thick), p1 to p99 (thin), ticks at the median "
+                "and p90.",
             ),
             figure(
                 "Percentiles",
@@ -64,7 +65,17 @@ def _conditions(view: View) -> str:
 def _percentiles(view: View) -> str:
     lines = [_line(view, record) for record in view.samples]
     rough = any(not summarize(record).p99_supported for record in view.samples)
-    heads = ("artifact", "#samples", "#p50 ms", "95 % interval", "#p90", "#p99", "#lowest", "#highest", "against fp32")
+    heads = (
+        "artifact",
+        "#samples",
+        "#p50 ms",
+        "95 % interval",
+        "#p90",
+        "#p99",
+        "#lowest",
+        "#highest",
+        "against fp32",
+    )
     note = (
         f'<p class="note">~ p99 from fewer than {least_samples(0.99)} samples: a rough value.</p>'
         if rough
@@ -78,14 +89,16 @@ def _line(view: View, record: Samples) -> str:
     low, high = interval(record)
     row = next((row for row in view.rows if row.artifact.id == record.artifact), None)
     speed = row.speedup if row is not None else None
-    against = NONE if speed is None else (
-        f"{speed.ratio:.2f}x <small>[{speed.low:.2f}, {speed.high:.2f}]</small>"
+    against = (
+        NONE
+        if speed is None
+        else (f"{speed.ratio:.2f}x <small>[{speed.low:.2f}, {speed.high:.2f}]</small>")
     )
     return line(
         text(record.artifact),
         str(found.count),
         f"{found.p50:.3f}",
-        f"<small>[{low:.3f}, {high:.3f}]</small>",
+        f"<small>{interval_text(low, high)}</small>",
         f"{found.p90:.3f}",
         f"{'' if found.p99_supported else '~'}{found.p99:.3f}",
         f"{found.lowest:.3f}",
@@ -104,7 +117,15 @@ def _others(view: View) -> str:
         body = table(heads, _scenarios(outcomes), caption="Scenarios, by MLPerf's rules")
         parts.append(f"<h3>Scenarios</h3>{body}")
     if settings:
-        heads = ("artifact", "setting", "#samples", "#p50 ms", "95 % interval", "#p99", "#samples/s")
+        heads = (
+            "artifact",
+            "setting",
+            "#samples",
+            "#p50 ms",
+            "95 % interval",
+            "#p99",
+            "#samples/s",
+        )
         body = table(heads, _settings(settings), caption="Other settings that were measured")
         parts.append(f"<h3>Other settings</h3>{body}")
     return "".join(parts)
@@ -136,7 +157,7 @@ def _settings(results: Sequence[Result]) -> Iterator[str]:
             text(settings_text(result)),
             str(found.count),
             f"{found.p50:.3f}",
-            f"<small>[{low:.3f}, {high:.3f}]</small>",
+            f"<small>{interval_text(low, high)}</small>",
             f"{'' if found.p99_supported else '~'}{found.p99:.3f}",
             f"{rate:.1f}",
         )

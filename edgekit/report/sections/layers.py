@@ -8,6 +8,7 @@ from edgekit.profile.records import LayerTime, LayerTimes, Peaks, Result
 from edgekit.report.markup import NONE, columns, figure, folded, line, missing, section, table, text
 from edgekit.report.plots.cells import share_bar
 from edgekit.report.plots.roofline import name_of, roofline, time_by_operator
+from edgekit.report.verdict import verdict_of
 from edgekit.report.view import View
 
 __all__ = ["layers"]
@@ -18,7 +19,9 @@ _LISTED = 12
 
 def layers(view: View) -> str:
     """A part for each artifact whose layers were timed."""
-    found = [one for one in (view.profile.results if view.profile else ()) if one.layers is not None]
+    found = [
+        one for one in (view.profile.results if view.profile else ()) if one.layers is not None
+    ]
     kept = {one.samples.artifact: one for one in reversed(found)}
     lead = ""
     if not kept:
@@ -26,8 +29,9 @@ def layers(view: View) -> str:
     else:
         order = [row.artifact.id for row in view.rows if row.artifact.id in kept]
         order += [name for name in kept if name not in order]
-        chosen = {row.artifact.id for row in view.rows if row.status == "selected"}
-        first = next((name for name in order if name in chosen), order[0])
+        ship = verdict_of(view).ship
+        first = ship if ship in kept else order[0]
+        order = [first, *(name for name in order if name != first)]
         body = "".join(_artifact(view, kept[name], opened=name == first) for name in order)
         lead = "Medians of each operator as the engine executed it, by the engine's own profiler."
     return section("layers", "Where the time goes", body, lead=lead)
@@ -43,8 +47,9 @@ def _artifact(view: View, result: Result, *, opened: bool) -> str:
             figure(
                 "Roofline",
                 roofline(times.layers, peaks, mark),
-                note="A point a layer, as large as its time. Under the slope memory limits it, under "
-                f"the flat part arithmetic does. The roof was measured with {peaks.threads} threads.",
+                note="A point a layer, as large as its time. Under the slope memory limits it, "
+                "under the flat part arithmetic does. The roof was measured with "
+                f"{peaks.threads} threads.",
             )
         )
     else:
@@ -67,20 +72,23 @@ def _accounts(times: LayerTimes) -> str:
     inside = sum(layer.ns for layer in times.layers)
     told = f"{len(times.layers)} layers, {inside / 1e6:.3f} ms of {times.inference_ns / 1e6:.3f} ms"
     slower = times.inference_ns / times.plain_ns - 1 if times.plain_ns else 0.0
-    return f"{told} ({inside / times.inference_ns:.0%}); profiling itself added {max(slower, 0):.0%}"
+    return (
+        f"{told} ({inside / times.inference_ns:.0%}); profiling itself added {max(slower, 0):.0%}"
+    )
 
 
 def _table(
     listed: Sequence[LayerTime], times: LayerTimes, peaks: Peaks | None, caption: str
 ) -> str:
     whole = sum(layer.ns for layer in times.layers) or 1.0
+    longest = max(layer.ns for layer in times.layers) or 1.0
     lines = [
         line(
             text(name_of(layer)),
             text(layer.op),
             text(layer.precision or NONE),
             f"{layer.ns / 1e3:.1f}",
-            f"{layer.ns / whole:.1%} {share_bar(layer.ns / whole)}",
+            f"{layer.ns / whole:.1%} {share_bar(layer.ns / longest)}",
             _rate(layer),
             _roof(layer, peaks),
             f"<small>{text(layer.kernel)}</small>",
@@ -88,7 +96,7 @@ def _table(
         for layer in listed
     ]
     heads = ("layer", "operator", "precision", "#µs", "share", "#G op/s", "of its roof", "kernel")
-    return table(heads, lines, caption=caption, kind="layers")
+    return table(heads, lines, caption=caption, kind="layers captioned")
 
 
 def _rate(layer: LayerTime) -> str:

@@ -55,9 +55,7 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
     yield "by ssh on", profile.remote or ""
     limits = profile.simulated
     if limits is not None:
-        told = [f"{limits.cores} cores"] if limits.cores else []
-        told += [f"{limits.memory_bytes / 1e6:.0f} MB"] if limits.memory_bytes else []
-        yield "simulated", f"{', '.join(told)} by {limits.how}: no device's figures"
+        yield "limits", limits.label(profile.machine.cpu)
     yield "engines", ", ".join(f"{name} {one}" for name, one in profile.versions.items())
     if profile.peaks is not None:
         rates = [f"{name} {rate / 1e9:.4g} G op/s" for name, rate in profile.peaks.flops.items()]
@@ -70,7 +68,8 @@ def _conditions(samples: list[Samples]) -> Iterator[str]:
         found, warm = record.conditions, record.warm_up
         told = NONE
         if warm is not None:
-            told = f"{warm.calls} calls, {warm.seconds:.1f} s, {'steady' if warm.steady else 'not steady'}"
+            ended = "steady" if warm.steady else "not steady"
+            told = f"{warm.calls} calls, {warm.seconds:.1f} s, {ended}"
         yield line(
             text(record.artifact),
             *(
@@ -125,7 +124,9 @@ def reproduce(view: View) -> str:
         for artifact in view.manifest.artifacts
         for entry in artifact.files
     ]
-    hashes = table(("artifact", "file", "#bytes", "sha256"), lines, caption="Files and their hashes")
+    hashes = table(
+        ("artifact", "file", "#bytes", "sha256"), lines, caption="Files and their hashes"
+    )
     return section(
         "reproduce",
         "How to reproduce",

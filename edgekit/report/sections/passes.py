@@ -22,7 +22,16 @@ def passes(view: View) -> str:
     records = view.manifest.passes
     if not records:
         return ""
-    heads = ("pass", "#changed", "", "#million MACs", "", "#million parameters", f"#{text(view.metric)}", "#took")
+    heads = (
+        "pass",
+        "#changed",
+        "",
+        "#million MACs",
+        "",
+        "#million parameters",
+        f"#{text(view.metric)}",
+        "#took",
+    )
     whole = table(heads, [_summary(one) for one in records], caption="Each pass, before and after")
     parts = "".join(_layers(record) for record in records)
     lead = "MACs and parameters are proxies for time and size; what came of them is measured above."
@@ -83,8 +92,19 @@ def search(view: View) -> str:
         )
         for row in found
     ]
-    heads = ("engine", "kind", "left float", f"#{text(view.metric)}", "#against all int8", "Pareto", "note")
-    lead = "Star: measured, and no other choice for that engine is better in both the metric and the speed."
+    heads = (
+        "engine",
+        "kind",
+        "left float",
+        f"#{text(view.metric)}",
+        "#against all int8",
+        "Pareto",
+        "note",
+    )
+    lead = (
+        "Star: measured, and no other choice for that engine is better in both the metric and the "
+        "speed."
+    )
     return section("search", "Search", table(heads, lines, caption="Trials"), lead=lead)
 
 

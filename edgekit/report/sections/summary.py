@@ -16,7 +16,8 @@ def summary(view: View) -> str:
     return (
         '<section id="summary" class="hero" aria-labelledby="summary-title">'
         f'<h2 id="summary-title" class="hidden">Summary</h2><p class="verdict">{_marked(found)}</p>'
-        f'<dl class="big">{"".join(_figure(*one) for one in found.figures)}</dl>{findings}</section>'
+        f'<dl class="big">{"".join(_figure(*one) for one in found.figures)}</dl>{findings}'
+        "</section>"
     )
 
 

@@ -41,7 +41,8 @@ def _lines(view: View) -> Iterator[str]:
         extremes = extremes_text(record) if record else ""
         yield line(
             text(row.artifact.id),
-            f'<span class="status {row.status}"><b aria-hidden="true">{sign}</b> {text(status)}</span>',
+            f'<span class="status {row.status}"><b aria-hidden="true">{sign}</b> {text(status)}'
+            "</span>",
             size_text(row.artifact.size),
             score_text(row),
             *_fidelity(row),
