@@ -133,6 +133,7 @@ def read_instead(graph: ir.Graph, node: ir.Node, made: ir.Node, label: str) -> b
     """Put ``made`` before ``node`` and let the readers of ``node`` read its result, see above."""
     old, new = node.outputs[0], made.outputs[0]
     new.name, new.type, new.shape = f"{old.name}_{label}", old.type, old.shape
+    made.metadata_props.update(node.metadata_props)
     graph.insert_before(node, made)
     return bypass(old, new)
 

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.fourier import transform_first_axis
-from edgekit.exporters.graph import INFERENCE_PRECISION
+from edgekit.exporters.graph import INFERENCE_PRECISION, MODULE
 from edgekit.exporters.openvino_weights import digests, turn_back
 from edgekit.exporters.sparse_weights import SPARSE_RATE, has_sparse_int8
 
@@ -29,7 +29,8 @@ class OpenVinoExporter:
     Three wishes go into the ``rt_info``, where edgekit's OpenVINO runtime finds them: half
     precision, if the graph asks for it (see :data:`~.graph.INFERENCE_PRECISION`), and then the
     weights are fp16, too; the shapes at batch 1, which are worth a compiled form of their own; and
-    packing of sparse weights, where there are some that it can pack.
+    packing of sparse weights, where there are some that it can pack. So does the PyTorch module
+    that each tensor comes from, where the graph has notes of it.
     """
 
     format: Format = "openvino-ir"
@@ -62,6 +63,9 @@ class OpenVinoExporter:
             shapes = _usual_shapes(proto.graph)
             if shapes and _takes(model, shapes):
                 model.set_rt_info(json.dumps(shapes), ["edgekit", "usual_shapes"])
+            modules = _modules(proto.graph)
+            if modules:
+                model.set_rt_info(json.dumps(modules), ["edgekit", "modules"])
             if has_sparse_int8(model):
                 model.set_rt_info(str(SPARSE_RATE), ["edgekit", "sparse_rate"])
             ov.save_model(model, path, compress_to_fp16=half is not None)
@@ -99,6 +103,16 @@ def _usual_shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
         ]
         for name, dims in shapes.items()
     }
+
+
+def _modules(graph: onnx.GraphProto) -> dict[str, list[str]]:
+    """The tensors that each PyTorch module computes, as far as the graph says so."""
+    modules: dict[str, list[str]] = {}
+    for node in graph.node:
+        for entry in node.metadata_props:
+            if entry.key == MODULE:
+                modules.setdefault(entry.value, []).extend(filter(None, node.output))
+    return modules
 
 
 def _takes(model: ov.Model, shapes: dict[str, list[int]]) -> bool:

@@ -70,6 +70,8 @@ class SessionOptions:
             So every layer can be run by itself.
         arena: keep the memory of the largest run for the next ones, where the engine works so (ONNX
             Runtime). Off, a run gives back what it took: less memory where sizes differ.
+        trace: note the time of every operator, in this folder where the engine (ONNX Runtime)
+            writes files of it. For :mod:`.timer` to read; only runtimes that have one look at it.
     """
 
     threads: int | None = None
@@ -80,6 +82,7 @@ class SessionOptions:
     intermediates: bool = False
     given: tuple[TensorSpec, ...] = ()
     arena: bool = True
+    trace: Path | None = None
 
 
 def given_name(tensor: str) -> str:

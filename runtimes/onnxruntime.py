@@ -14,6 +14,7 @@ from edgekit.runtimes.onnx_layers import with_all_outputs
 from edgekit.runtimes.onnxruntime_providers import CPU, find_provider, require_provider
 from edgekit.runtimes.onnxruntime_values import as_value, from_value
 from edgekit.runtimes.optimized_model import OptimizedModel
+from edgekit.runtimes.timer import LayerTimer
 
 from edgekit.cache import writeable
 from edgekit.errors import RuntimeUnavailableError
@@ -21,7 +22,10 @@ from edgekit.external_data import check_external_data
 from edgekit.spec import Feeds, Outputs, TensorSpec
 from edgekit.state import STATE, from_text
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["OPTIMIZED", "OnnxRuntime"]
+
+#: What a session with :attr:`.SessionOptions.trace` writes the graph to that it executes.
+OPTIMIZED = "optimized.onnx"
 
 _BITS = (8, 16, 32, 64)
 _DTYPES = {
@@ -76,7 +80,13 @@ class OnnxRuntime:
             raise refused(f"ONNX Runtime {ort.__version__}", artifact, error) from error
         if cached is not None and cached.partial.is_file():
             cached.keep()
-        return _OnnxRuntimeSession(session, layers, outputs, options.cores)
+        return OnnxRuntimeSession(session, layers, outputs, options.cores)
+
+    def timer(self, artifact: Path, options: SessionOptions) -> LayerTimer:
+        """What tells how long each operator takes; see :func:`~.timer.open_timer`."""
+        from edgekit.runtimes.onnxruntime_timer import OnnxRuntimeTimer  # which loads by this class
+
+        return OnnxRuntimeTimer(self, artifact, options)
 
 
 class OnnxRuntimeMinimal(OnnxRuntime):
@@ -96,6 +106,13 @@ def _settings(options: SessionOptions) -> ort.SessionOptions:
     if threads is not None:
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
+    if options.trace is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(options.trace / "run")
+        settings.optimized_model_filepath = str(options.trace / OPTIMIZED)
+        beside = "session.optimized_model_external_initializers_"  # it may be too large for one
+        settings.add_session_config_entry(f"{beside}file_name", f"{OPTIMIZED}.data")
+        settings.add_session_config_entry(f"{beside}min_size_in_bytes", "1024")
     if not options.optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return settings
@@ -114,7 +131,7 @@ def _opened(
         return ort.InferenceSession(model, settings, providers=providers)
 
 
-class _OnnxRuntimeSession(Session):
+class OnnxRuntimeSession(Session):
     """With ``layers``, all but the first ``outputs`` results are from inside the model."""
 
     def __init__(
@@ -162,6 +179,12 @@ class _OnnxRuntimeSession(Session):
             raise wrong_results("ONNX Runtime", error) from error
         made = dict(zip(self._names, binding.get_outputs(), strict=True))
         return {name: out[name] if name in out else from_value(made[name]) for name in self._names}
+
+    def end_trace(self) -> Path:
+        """Write the file of :attr:`.SessionOptions.trace`; no run after this is in it."""
+        if self._session is None:
+            raise RuntimeError("the session is closed")
+        return Path(self._session.end_profiling())
 
     def _release(self) -> None:
         self._session = None

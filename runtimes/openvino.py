@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from edgekit.runtimes.cores import check_cores
 from edgekit.runtimes.files import check_file, refused
 from edgekit.runtimes.openvino_forms import Form, Forms
 from edgekit.runtimes.openvino_tensors import as_tensor, from_tensor
+from edgekit.runtimes.timer import LayerTimer
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import SHARED_MARK, SHARED_WEIGHTS, check_external_data
@@ -28,7 +31,7 @@ from edgekit.state import from_text
 if TYPE_CHECKING:
     import openvino as ov
 
-__all__ = ["OpenVino"]
+__all__ = ["OpenVino", "OpenVinoSession"]
 
 
 class OpenVino:
@@ -45,6 +48,18 @@ class OpenVino:
         return installed("openvino")
 
     def load(self, artifact: Path, options: SessionOptions = SessionOptions()) -> Session:
+        forms = self.forms(artifact, options)
+        with self._refusing(artifact):
+            return OpenVinoSession(forms, options.cores)
+
+    def timer(self, artifact: Path, options: SessionOptions) -> LayerTimer:
+        """What tells how long each operator takes; see :func:`~.timer.open_timer`."""
+        from edgekit.runtimes.openvino_timer import OpenVinoTimer  # which loads by this class
+
+        return OpenVinoTimer(self, artifact, options)
+
+    def forms(self, artifact: Path, options: SessionOptions) -> Forms:
+        """What :meth:`load` makes a session of."""
         check_file(artifact, ".xml", ".onnx")
         check_cores(options.cores)
         if options.cores is not None and len(options.cores) * (options.threads or 1) > 1:
@@ -59,8 +74,14 @@ class OpenVino:
             sources = [artifact, _weights(artifact)]
             if not sources[1].is_file():  # it may be empty: not every model has constants
                 check_file(sources[1], ".bin")
+        with self._refusing(artifact):
+            return Forms(sources, options)
+
+    @contextmanager
+    def _refusing(self, artifact: Path) -> Iterator[None]:
+        """Say of what OpenVINO raises which file it is about."""
         try:
-            return _OpenVinoSession(Forms(sources, options), options.cores)
+            yield
         except RuntimeUnavailableError:
             raise
         except Exception as error:  # the binding raises bare RuntimeError and GeneralFailure
@@ -76,7 +97,7 @@ def _weights(artifact: Path) -> Path:
     return artifact.absolute().parent.parent / SHARED_WEIGHTS if marked else own
 
 
-class _OpenVinoSession(Session):
+class OpenVinoSession(Session):
     """Up to two compiled forms of one model: for the usual shapes, and for any other.
 
     OpenVINO plans a graph of known shapes once (memory, kernels, loop bounds) and one of dynamic
@@ -105,7 +126,7 @@ class _OpenVinoSession(Session):
         self._compiling = Lock()
 
     def _run(self, feeds: Feeds) -> Outputs:
-        form = self._form(feeds)
+        form = self.form(feeds)
         request = form.take()
         try:
             self._infer(form, request, feeds)
@@ -117,7 +138,7 @@ class _OpenVinoSession(Session):
             form.give_back(request)
 
     def _run_into(self, feeds: Feeds, out: Outputs) -> Outputs:
-        form = self._form(feeds)
+        form = self.form(feeds)
         request = form.take()
         places = {name: index for index, name in enumerate(self._names)}
         own = {name: request.get_output_tensor(places[name]) for name in out}
@@ -146,7 +167,8 @@ class _OpenVinoSession(Session):
             request.set_input_tensor(index, as_tensor(array))
         form.compute(request)
 
-    def _form(self, feeds: Feeds) -> Form:
+    def form(self, feeds: Feeds) -> Form:
+        """What computes this call."""
         forms, usual = self._forms, self._usual
         if forms is None or usual is None:
             raise RuntimeError("the session is closed")

@@ -30,7 +30,7 @@ from edgekit.state import STATE
 if TYPE_CHECKING:
     import openvino as ov
 
-__all__ = ["Form", "Forms", "Plan"]
+__all__ = ["MODULES_INFO", "Form", "Forms", "Plan"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ _HINTS = {"bf16": "BF16", "fp16": "FP16"}
 _SHAPES_INFO = ["edgekit", "usual_shapes"]
 #: Where OpenVINO keeps the ONNX file's metadata on states.
 _STATE_INFO = ["framework", STATE]
+#: Where the exporter notes the PyTorch module of each tensor: JSON, ``{module: [tensor, ...]}``.
+MODULES_INFO = ["edgekit", "modules"]
 #: Where the exporter says from which share of zeros on to pack int8 weights, and the option.
 _SPARSE_INFO = ["edgekit", "sparse_rate"]
 _SPARSE_RATE = "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"
@@ -98,7 +100,8 @@ class Forms:
         self._sources = sources
         self._device = _found(self._core, options.device or "CPU")
         self._cores = options.cores if self._device == "CPU" else None
-        cache = None if options.intermediates else writeable(options.cache)
+        unusual = options.intermediates or options.trace is not None
+        cache = None if unusual else writeable(options.cache)
         self._cache = cache if self._device == "CPU" else None
         self._config = {"PERFORMANCE_HINT": "LATENCY"}
         if self._device == "CPU":
@@ -111,18 +114,24 @@ class Forms:
                 self._config["ENABLE_CPU_PINNING"] = "YES"  # to that of the thread that compiles
         elif cache is not None:
             self._config["CACHE_DIR"] = str(cache)  # what it can keep differs by device
+        self._traced = options.trace is not None
+        if self._traced:
+            self._config["PERF_COUNT"] = "YES"
+            if self._device == "CPU":
+                self._config["NUM_STREAMS"] = "1"  # each counts by itself
+        self._blobs: dict[str, Array] = {}
         self.layers: tuple[Layer, ...] = ()
         kept = self._kept("usual")
         plan = kept.plan() if kept is not None else None
         if plan is None:
-            outputs = tuple(_spec(port) for port in self._model.outputs)
+            outputs = tuple(_spec(port) for port in self.model.outputs)
             if options.intermediates:
-                self.layers = add_all_outputs(self._model, options.given)
+                self.layers = add_all_outputs(self.model, options.given)
             plan = self._plan(outputs)
         self.plan = plan
         self.names = [spec.name for spec in plan.outputs]
         if options.intermediates:
-            self.names = [port.get_any_name() for port in self._model.outputs]
+            self.names = [port.get_any_name() for port in self.model.outputs]
 
     def usual(self) -> Form:
         """For the shapes that most calls have; for any where there are none such."""
@@ -138,7 +147,9 @@ class Forms:
         form = self._imported(kept, config) if kept is not None else None
         if form is not None:
             return form
-        model = self._model
+        if name in self._blobs:
+            return self._anew(self._blobs[name], config)
+        model = self.model
         if shapes:
             model = model.clone()
             model.reshape(shapes)
@@ -148,7 +159,18 @@ class Forms:
             compiled = self._core.compile_model(model, self._device, config)
         if kept is not None:
             kept.write(self.plan, compiled)
+        if self._traced and self._device == "CPU":
+            self._blobs[name] = _exported(compiled)
+            return self._anew(self._blobs[name], config)
         return Form(compiled)
+
+    def _anew(self, blob: Array, config: dict[str, Any]) -> Form:
+        """A compiled form without what the same counted before; it computes in one way only."""
+        data = self._ov.Tensor(blob, shared_memory=True)
+        with on_cores(self._cores):
+            form = Form(self._core.import_model(data, self._device, config), blob)
+        form.hold(_compute)
+        return form
 
     def _imported(self, kept: _KeptForm, config: dict[str, Any]) -> Form | None:
         blob = kept.blob()
@@ -164,7 +186,8 @@ class Forms:
             return None
 
     @cached_property
-    def _model(self) -> ov.Model:
+    def model(self) -> ov.Model:
+        """The artifact as it was written."""
         graph, *weights = map(str, self._sources)
         if graph.endswith(".onnx"):
             return self._core.read_model(graph)  # which names its weights
@@ -178,7 +201,7 @@ class Forms:
 
     def _plan(self, outputs: tuple[TensorSpec, ...]) -> Plan:
         """What the model says of itself, and what its exporter left in it."""
-        model = self._model
+        model = self.model
         shapes: dict[str, list[int]] = {}
         if model.has_rt_info(_SHAPES_INFO):
             shapes = json.loads(model.get_rt_info(_SHAPES_INFO).astype(str))
@@ -190,7 +213,7 @@ class Forms:
 
     def _wishes(self) -> dict[str, Any]:
         """Settings that the exporter asked for, as far as this CPU has them."""
-        model = self._model
+        model = self.model
         wishes: dict[str, Any] = {}
         if model.has_rt_info(_PRECISION_INFO):
             wanted = _HINTS[model.get_rt_info(_PRECISION_INFO).astype(str)]
@@ -222,9 +245,7 @@ class _KeptForm(KeptFile):
 
     def write(self, plan: Plan, compiled: ov.CompiledModel) -> None:
         """Keep ``compiled``; a full disk is told, and nothing is kept then."""
-        stream = io.BytesIO()
-        compiled.export_model(stream)
-        blob = stream.getbuffer()
+        blob = _exported(compiled)
         header = {
             "inputs": to_rows(plan.inputs),
             "outputs": to_rows(plan.outputs),
@@ -254,6 +275,13 @@ class _KeptForm(KeptFile):
         return (header, start) if whole else (None, 0)
 
 
+def _exported(compiled: ov.CompiledModel) -> Array:
+    """The bytes that a compiled model can be made of again."""
+    stream = io.BytesIO()
+    compiled.export_model(stream)
+    return np.frombuffer(stream.getbuffer(), np.uint8)
+
+
 class Form:
     """A compiled model with its idle requests: one for each thread that ever ran at once.
 
@@ -265,9 +293,13 @@ class Form:
     Args:
         compiled: the model.
         data: what it was read from, which has to outlive it.
+
+    Attributes:
+        compiled: the model.
     """
 
     def __init__(self, compiled: ov.CompiledModel, data: Array | None = None) -> None:
+        self.compiled = compiled
         self._idle = deque([compiled.create_infer_request()])
         self._make = compiled.create_infer_request
         self._data = data
@@ -292,6 +324,10 @@ class Form:
             self._try(request)
         else:
             self._way(request)
+
+    def hold(self, way: _Way) -> None:
+        """Compute in this way from now on."""
+        self._way = way
 
     def _try(self, request: ov.InferRequest) -> None:
         try:

@@ -15,6 +15,8 @@ from edgekit.runtimes.base import RuntimeStatus, Session, SessionOptions
 from edgekit.runtimes.cuda_memory import CudaMemory
 from edgekit.runtimes.files import check_file
 from edgekit.runtimes.kept import KeptFile
+from edgekit.runtimes.tensorrt_timer import TensorRtTimer
+from edgekit.runtimes.timer import LayerTimer
 
 from edgekit.cache import writeable
 from edgekit.engine_file import GPU_TARGETS, EngineFile, read_engine_file
@@ -83,6 +85,12 @@ class TensorRt:
             )
         context, keep = self._context(engine, artifact, options.cache)
         return _TensorRtSession(trt, engine, context, keep)
+
+    def timer(self, artifact: Path, options: SessionOptions) -> LayerTimer:
+        """What tells how long each layer takes; see :func:`~.timer.open_timer`."""
+        session = self.load(artifact, options)
+        assert isinstance(session, _TensorRtSession)
+        return session.timer(importlib.import_module(self.package))
 
     def _engine(self, trt: Any, log: ErrorLog, artifact: Path) -> Any:
         """The engine, None (and a logged error) when it is refused."""
@@ -203,6 +211,10 @@ class _TensorRtSession(Session):
         self._memory = CudaMemory()
         self._engine, self._context, self._keep = engine, context, keep
         self._lock = Lock()
+
+    def timer(self, trt: Any) -> LayerTimer:
+        """Runs this session to see how long each layer takes."""
+        return TensorRtTimer(trt, self, self._engine, self._context)
 
     def _run(self, feeds: Feeds) -> Outputs:
         with self._lock:

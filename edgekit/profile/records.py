@@ -145,7 +145,9 @@ class LayerTime(_Record):
         kernel: what the engine says of its implementation (``jit_avx512_core_amx``).
         onnx: the operators of the ONNX graph that it computes.
         modules: the PyTorch modules that those come from; several where they were fused.
-        ns: median time of one inference, in nanoseconds.
+        inserted: whether the engine added it to bring data into another form; then ``modules`` are
+            those of what it feeds.
+        ns: time of one inference, in nanoseconds, without what profiling itself takes of it.
         flops: operations (2 for a multiply-accumulate) of one inference; None where unknown. Of
             integers where ``precision`` is one.
         bytes: of its inputs, outputs and weights; None where unknown.
@@ -157,6 +159,7 @@ class LayerTime(_Record):
     kernel: str = ""
     onnx: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    inserted: bool = False
     ns: float
     flops: int | None = None
     bytes: int | None = None
@@ -165,17 +168,36 @@ class LayerTime(_Record):
 class LayerTimes(_Record):
     """All operators of one artifact, in the order of execution.
 
+    Times are means over the middle third of the inferences, by their whole time: see
+    :func:`edgekit.profile.layers.measure.middle`.
+
     Attributes:
         layers: of one inference.
-        inference_ns: median of whole inferences of the same runs, with the engine's profiling on.
-        plain_ns: the same without it, in turns with the former.
-        runs: inferences that the medians are of.
+        inference_ns: of whole inferences of the same runs, with the engine's profiling on.
+        plain_ns: of whole inferences without it, in turns with the former.
+        profiler_ns: what profiling adds to the time of each operator, measured on operators that
+            do next to nothing; already taken off.
+        call_ns: of a call that computes next to nothing, without profiling.
+        runs: inferences that were profiled.
     """
 
     layers: tuple[LayerTime, ...]
     inference_ns: float
     plain_ns: float
+    profiler_ns: float = 0.0
+    call_ns: float = 0.0
     runs: int
+
+    @property
+    def layers_ns(self) -> float:
+        """Of all operators together."""
+        return sum(layer.ns for layer in self.layers)
+
+    @property
+    def mapped(self) -> float:
+        """Share of that time whose PyTorch module is known."""
+        known = sum(layer.ns for layer in self.layers if layer.modules)
+        return known / self.layers_ns if self.layers_ns else 1.0
 
 
 class Peaks(_Record):

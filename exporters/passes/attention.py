@@ -203,6 +203,7 @@ def fuse_attention(graph: ir.Graph) -> int:
         assert producer is not None
         node.outputs[0].type, node.outputs[0].shape = heads.result.type, heads.result.shape
         node.outputs[0].name = f"{heads.result.name}_attended"
+        node.metadata_props.update(producer.metadata_props)
         graph.insert_before(producer, node)
         ir.convenience.replace_all_uses_with(heads.result, node.outputs[0])
     if found:

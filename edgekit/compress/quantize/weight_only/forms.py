@@ -179,6 +179,8 @@ def gathered_rows(
 
 def _replace(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node]) -> None:
     """Put ``nodes`` in the place of ``node``; the last makes its result."""
+    for made in nodes[:-1]:
+        made.metadata_props.update(node.metadata_props)
     graph.insert_after(node, nodes[:-1])
     replace_outputs(graph, node, nodes[-1])
 
@@ -186,6 +188,7 @@ def _replace(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node]) -> None:
 def replace_outputs(graph: ir.Graph, node: ir.Node, made: ir.Node) -> None:
     """Put ``made`` in the place of ``node``: its results keep their names, types and readers."""
     graph.insert_after(node, made)
+    made.metadata_props.update(node.metadata_props)
     for old, new in zip(node.outputs, made.outputs, strict=True):
         new.type, new.shape = old.type, old.shape
         for use in tuple(old.uses()):

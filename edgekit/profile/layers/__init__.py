@@ -1,0 +1,7 @@
+"""Where the time of an inference goes: each operator that the engine executed, by module."""
+
+from __future__ import annotations
+
+from edgekit.profile.layers.measure import measure_layers
+
+__all__ = ["measure_layers"]
