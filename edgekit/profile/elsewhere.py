@@ -1,11 +1,11 @@
-"""``edgekit profile`` in another process, here or on another machine, told as if it were this one."""
+"""``edgekit profile`` in another process, here or on another machine."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from edgekit.errors import EdgekitError
 from edgekit.profile.records import Profile
 
-__all__ = ["Ended", "follow", "read_profile"]
+__all__ = ["Brought", "Ended", "Teller", "follow", "read_profile"]
 
 #: What :func:`edgekit.cli.main` puts before the one line of an expected error.
 _MARK = "edgekit: "
@@ -22,8 +22,21 @@ _MARK = "edgekit: "
 _CRASHES = ("Traceback (most recent call last)", "terminate called", "Fatal Python error")
 _SHORT_OF_MEMORY = re.compile(
     r"bad_alloc|MemoryError|Cannot allocate memory|[Ff]ailed to allocate|[Oo]ut of memory"
-    r"|can't start new thread|pthread_create failed|killed by signal (?:6|9|11)\b"
+    r"|can't start new thread|Resource temporarily unavailable|killed by signal (?:6|9|11)\b"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What came of it.
+
+    Attributes:
+        profile: of all that could be measured, None where nothing could.
+        error: about what could not, None where everything could.
+    """
+
+    profile: Profile | None
+    error: EdgekitError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +71,21 @@ class Ended:
         return killed or (self.code != 0 and bool(_SHORT_OF_MEMORY.search(self.said)))
 
 
-def follow(command: Sequence[str], tell: Callable[[str], object] = sys.stderr.write) -> Ended:
-    """Run a command, and pass on what it says while it works; its error line is kept for the caller.
+class Teller:
+    """Passes on what the other process says: neither its error line nor a crash line by line."""
 
-    Args:
-        command: to run; its stdout goes nowhere.
-        tell: gets each line of its stderr, with the newline.
-    """
-    said, quiet = [], False
+    def __init__(self) -> None:
+        self._quiet = False
+
+    def __call__(self, line: str) -> None:
+        self._quiet = self._quiet or line.startswith(_CRASHES)
+        if not self._quiet and not line.startswith(_MARK):
+            sys.stderr.write(line)
+
+
+def follow(command: Sequence[str]) -> Ended:
+    """Run a command, and pass on what it says meanwhile. Its stdout goes nowhere."""
+    said, tell = [], Teller()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -78,11 +98,9 @@ def follow(command: Sequence[str], tell: Callable[[str], object] = sys.stderr.wr
         try:
             for line in process.stderr:
                 said.append(line)
-                quiet = quiet or line.startswith(_CRASHES)
-                if not quiet and not line.startswith(_MARK):
-                    tell(line)
+                tell(line)
         except BaseException:
-            process.terminate()  # by Ctrl-C: it got that, too, unless it is in a group of its own
+            process.terminate()  # at Ctrl-C, whoever sent it to this process only
             raise
     return Ended(process.returncode, "".join(said))
 

@@ -5,30 +5,17 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit.bundle import Bundle
 from edgekit.errors import GateError
 from edgekit.profile.bundle import usable_artifacts
-from edgekit.profile.elsewhere import Ended, follow, read_profile
+from edgekit.profile.elsewhere import Brought, Ended, follow, read_profile
 from edgekit.profile.limits import Fence, Limits, fenced
 from edgekit.profile.records import Profile, Simulated
 
-__all__ = ["Limited", "profile_limited"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limited:
-    """What came of it.
-
-    Attributes:
-        profile: of all artifacts that fit, None where none does.
-        error: about those that did not, None where all do.
-    """
-
-    profile: Profile | None
-    error: GateError | None
+__all__ = ["profile_limited"]
 
 
 def profile_limited(
@@ -38,7 +25,7 @@ def profile_limited(
     *,
     runtime: str | None = None,
     artifact: str | None = None,
-) -> Limited:
+) -> Brought:
     """Run ``edgekit profile`` under limits.
 
     Where memory is limited, every artifact has a process of its own: a device loads one, not all of
@@ -74,7 +61,7 @@ def profile_limited(
             short.append((name, _wanted(bundle, limits, command)))
         else:
             raise ended.error
-    return Limited(
+    return Brought(
         profile=_merged(found, simulated) if found else None,
         error=_error(limits.memory_bytes or 0, short) if short else None,
     )

@@ -249,7 +249,7 @@ def _systemd(limits: Limits) -> tuple[str, ...]:
     if limits.cpu is not None:
         command += ["-p", f"CPUQuota={limits.cpu * 100:g}%"]
         files.append("cpu.max")
-    # A manager that was not given the controller makes a group without that limit, and says nothing.
+    # A manager without the controller makes a group without that limit, and says nothing.
     script = 'cd "/sys/fs/cgroup$(sed -n "s/^0:://p" /proc/self/cgroup)" && cat "$@"'
     with suppress(OSError, subprocess.TimeoutExpired):
         tried = subprocess.run(
