@@ -24,7 +24,6 @@ _PARTS = (
     ("LiteRT export", "litert_torch", "litert-torch", "pip install 'edgekit[litert-torch]'"),
     ("TensorRT-RTX engines", "tensorrt_rtx", "tensorrt-rtx", "pip install 'edgekit[tensorrt-rtx]'"),
     ("serve", "fastapi", "fastapi", "pip install 'edgekit[serve]'"),
-    ("report", "matplotlib", "matplotlib", "pip install 'edgekit[report]'"),
 )
 
 _PCI_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
@@ -60,7 +59,7 @@ class Diagnosis:
         target: its class, as ``edgekit compress --target`` takes it.
         int8: what its instruction sets mean for int8 models, in one sentence.
         gpus: names of the GPUs found.
-        parts: runtimes first, then what builds, serves and reports.
+        parts: runtimes first, then what builds and serves.
     """
 
     machine: Machine

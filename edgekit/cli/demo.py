@@ -19,8 +19,10 @@ def demo(
 ) -> None:
     """Show the whole chain on a small model."""
     from edgekit.cli._build import build_and_show
-    from edgekit.cli._console import stdout
+    from edgekit.cli._console import shown_progress, stdout
     from edgekit.cli._served import request_once
+    from edgekit.profile.bundle import profile_bundle
+    from edgekit.profile.store import new_path, save
     from edgekit.report import write_report
 
     output.mkdir(parents=True, exist_ok=True)
@@ -34,7 +36,11 @@ def demo(
         threads=None,
         seconds=10,
     )
-    page = write_report(bundle, output)
+    with shown_progress() as progress:
+        progress.stage("Profile")
+        profile = profile_bundle(bundle, seconds=3, costs=True)
+    save(profile, new_path(bundle.path))
+    page = write_report(bundle, output, profile=profile)
     answer = request_once(bundle)
     console = stdout()
     console.print(f"Served: {answer}", highlight=False, markup=False, soft_wrap=True)

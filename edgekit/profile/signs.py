@@ -86,7 +86,8 @@ def unstable(_: Profile, result: Result, __: float) -> Finding | None:
         return None
     told = "; ".join(found.reasons) if found.stable is False else "it had not when it was begun"
     evidence = [("how it moved", found.kind or "no stable start")]
-    evidence += [("meanwhile", cause) for cause in found.causes]
+    if found.causes:
+        evidence.append(("meanwhile", ", ".join(found.causes)))
     return Finding(
         "unstable",
         result.samples.artifact,
@@ -213,10 +214,10 @@ def transfers(_: Profile, result: Result, threshold: float) -> Finding | None:
 
 def host_bound(_: Profile, result: Result, threshold: float) -> Finding | None:
     found = result.layers
-    if found is None or not found.layers or found.inference_ns <= 0:
+    if found is None or not found.layers or found.plain_ns <= 0:
         return None
     inside = sum(layer.ns for layer in found.layers)
-    share = 1.0 - inside / found.inference_ns
+    share = 1.0 - inside / found.plain_ns
     if share <= threshold:
         return None
     return Finding(
@@ -225,9 +226,9 @@ def host_bound(_: Profile, result: Result, threshold: float) -> Finding | None:
         f"{share:.0%} of an inference is spent outside the layers: in the call, the scheduler "
         "and Python.",
         (
-            ("one inference", f"{found.inference_ns / 1e3:.1f} µs"),
+            ("one inference", f"{found.plain_ns / 1e3:.1f} µs"),
             ("in layers", f"{inside / 1e3:.1f} µs"),
-            ("outside", f"{(found.inference_ns - inside) / 1e3:.1f} µs"),
+            ("outside", f"{(found.plain_ns - inside) / 1e3:.1f} µs"),
         ),
         "Larger batches, fewer threads for so small a model, or fewer and larger operators",
     )
@@ -257,7 +258,11 @@ def fell_back(_: Profile, result: Result, threshold: float) -> Finding | None:
 
 
 def conversions(_: Profile, result: Result, threshold: float) -> Finding | None:
-    layers = [layer for layer in _layers(result) if layer.op.lower() in _CONVERSIONS]
+    layers = [
+        layer
+        for layer in _layers(result)
+        if layer.inserted or layer.op.lower() in _CONVERSIONS
+    ]
     share = _share(result, layers)
     if share <= threshold:
         return None

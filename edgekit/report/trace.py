@@ -23,7 +23,7 @@ def trace(profile: Profile) -> str:
 
     Inferences that overlap (an open loop, several streams) are asynchronous slices: those of one
     track of the format may nest, but never cross. Times are microseconds from the start of each
-    run. Layers are medians laid end to end, not one recorded inference.
+    run. Layers are means laid end to end, not one recorded inference.
     """
     events: list[dict[str, Any]] = []
     for index, result in enumerate(profile.results):
@@ -49,7 +49,7 @@ def _result(pid: int, result: Result) -> Iterator[dict[str, Any]]:
     yield _name("thread_name", pid, "inferences", tid=1)
     yield from _inferences(pid, result)
     if result.layers is not None and result.layers.layers:
-        yield _name("thread_name", pid, "layers of one inference (medians)", tid=2)
+        yield _name("thread_name", pid, "layers of one inference (means)", tid=2)
         yield from _layers(pid, result)
 
 

@@ -17,8 +17,10 @@ def diagnosis(view: View) -> str:
         return section("diagnosis", "Diagnosis", missing("Where the time goes", view.measure))
     slow = [finding for finding in view.findings if not finding.doubt]
     doubts = [finding for finding in view.findings if finding.doubt]
+    timed = any(result.layers for result in view.profile.results)
+    blind = "" if timed else " Layers were not timed, so the rules on them could not look."
     parts = [
-        _part("Where the time goes", slow, "No rule found anything to mend."),
+        _part("Where the time goes", slow, f"No rule found anything to mend.{blind}"),
         _part("How sure the figures are", doubts, "Nothing makes these figures doubtful."),
         _rules(),
     ]

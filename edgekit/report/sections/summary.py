@@ -40,12 +40,12 @@ def _figure(name: str, value: str, told: str, mood: str) -> str:
 def _findings(view: View) -> str:
     if view.profile is None:
         return ""
-    doubts = sum(finding.doubt for finding in view.findings)
-    others = len(view.findings) - doubts
+    doubts = dict.fromkeys(one.kind for one in view.findings if one.doubt)
+    others = dict.fromkeys(one.kind for one in view.findings if not one.doubt)
     parts = []
     if others:
-        parts.append(f"{others} finding{'s' if others != 1 else ''} on where the time goes")
+        parts.append(f"worth a look: {', '.join(others)}")
     if doubts:
-        parts.append(f"{doubts} on how sure the figures are")
-    told = " and ".join(parts) or "nothing to complain of"
+        parts.append(f"<b>how sure the figures are: {', '.join(doubts)}</b>")
+    told = "; ".join(parts) or "nothing to mend, nothing in doubt"
     return f'<p class="note"><a href="#diagnosis">Diagnosis</a>: {told}.</p>'
