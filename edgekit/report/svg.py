@@ -19,10 +19,10 @@ class Scale:
     """Values to coordinates.
 
     Attributes:
-        low: smallest value shown; above 0 where ``log``.
-        high: largest.
-        start: coordinate of ``low``.
-        stop: coordinate of ``high``.
+        low: value at ``start``, as a rule the smallest; above 0 where ``log``.
+        high: value at ``stop``.
+        start: its coordinate.
+        stop: its coordinate.
         log: whether equal steps are equal ratios.
     """
 
@@ -44,9 +44,8 @@ class Scale:
 
     def ticks(self, most: int = 6) -> list[float]:
         """Round values inside, about ``most`` of them."""
-        return (
-            _log_ticks(self.low, self.high, most) if self.log else _ticks(self.low, self.high, most)
-        )
+        low, high = sorted((self.low, self.high))  # an axis may run downwards
+        return _log_ticks(low, high, most) if self.log else _ticks(low, high, most)
 
     def _axis(self, value: float) -> float:
         return math.log10(max(value, 1e-300)) if self.log else value
