@@ -64,7 +64,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def folded(summary: str, body: str, *, opened: bool = False) -> str:
-    """Something that most readers do not need; a printer shows it all the same."""
+    """Something that most readers do not need: closed at first."""
     return f"<details{' open' if opened else ''}><summary>{summary}</summary>{body}</details>"
 
 

@@ -194,7 +194,8 @@ def _names(bundles: tuple[Bundle, Bundle]) -> tuple[str, str]:
     first, second = (bundle.path.resolve() for bundle in bundles)
     if first.name != second.name:
         return first.name, second.name
-    return f"{first.parent.name}/{first.name}", f"{second.parent.name}/{second.name}"
+    names = f"{first.parent.name}/{first.name}", f"{second.parent.name}/{second.name}"
+    return names if names[0] != names[1] else (f"{first.name} (1)", f"{second.name} (2)")
 
 
 def _when_built(manifest: Manifest) -> Profile:
