@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.serve.http_infer import INFERENCE, target
+from edgekit.serve.http_protocol import ANSWER
 from edgekit.serve.model import Inference
 
 __all__ = ["REQUEST_ID", "Observer", "Served", "Sink"]
@@ -81,6 +82,7 @@ class Observer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope.pop(ANSWER, None)  # it would pass unseen
         start, begun = time.time_ns(), time.perf_counter_ns()
         headers = dict(scope["headers"])
         given = headers.get(REQUEST_ID, b"")

@@ -23,6 +23,7 @@ from edgekit.serve import logs
 from edgekit.serve.app import create_app
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import curl_command
+from edgekit.serve.http_protocol import Protocol
 from edgekit.serve.recording import Records
 from edgekit.serve.repository import Repository
 
@@ -105,6 +106,7 @@ async def _serve(
     gc.freeze()
     settings = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         log_level="warning",
         access_log=False,
