@@ -23,8 +23,9 @@ QUEUE = 64
 #: Requests that the server computes together at most, by default.
 BATCH = 32
 DAY_S = 86400
-#: Requests a second of the soak, and seconds of them before it counts.
+#: Requests a second of the soak, and seconds of them before it counts; and of the burst before.
 SOAK_RATE, SOAK_WARM_S = 500, 60
+BURST_RATE, BURST_S = 20_000, 15
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Soak:
     """Resident memory (MB) after the warm-up and after each tenth of the time.
 
     The server keeps the stages of its last 4,096 requests, and the allocator what a busy moment
-    took: both are full after the warm-up, and what comes then is growth.
+    took: the warm-up begins with more requests than can be answered. So both are full, and what
+    comes then is growth.
     """
 
     minutes: float
@@ -75,10 +77,11 @@ class Overload:
 
 
 def soak(model: Served, minutes: float) -> Soak:
-    """Steady requests for that long, after a warm-up of the same."""
+    """Steady requests for that long, after a warm-up."""
     server = edgekit_server(model)
     memory, loads = [], []
     with Running(server) as own:
+        run_clients(own.port, server.best.message, "open", BURST_RATE, BURST_S)
         for seconds in (SOAK_WARM_S, *[minutes * 6] * 10):
             load = run_clients(own.port, server.best.message, "open", SOAK_RATE, seconds)
             loads.append(load)
