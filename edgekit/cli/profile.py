@@ -21,6 +21,13 @@ def profile(
     batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
     size: Sizes = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers/--no-layers",
+            help="Time each operator, too: some seconds more an artifact.",
+        ),
+    ] = True,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
@@ -37,6 +44,7 @@ def profile(
     from edgekit.cli._console import print_json, shown_progress, stdout
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.sizes import parse_sizes
+    from edgekit.report.layer_table import print_all_layers
     from edgekit.report.table import print_latency
     from edgekit.runtimes.cores import hold_process
 
@@ -54,6 +62,7 @@ def profile(
             batch=batch,
             sizes=parse_sizes(size or []),
             seconds=seconds,
+            layers=layers,
         )
     document = found.model_dump(mode="json")
     if output is not None:
@@ -62,3 +71,4 @@ def profile(
         print_json(document)
     else:
         print_latency(found.samples, stdout())
+        print_all_layers(found, stdout())

@@ -11,7 +11,9 @@ from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
 from edgekit.machine import this_machine
-from edgekit.profile.records import Profile, Result, Settings
+from edgekit.profile.layers import bundle_layers
+from edgekit.profile.peaks import machine_peaks
+from edgekit.profile.records import LayerTimes, Profile, Result, Settings
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.sizes import resized
 from edgekit.runtimes import SessionOptions
@@ -30,6 +32,7 @@ def profile_bundle(
     batch: int = 1,
     sizes: Mapping[str, int] | None = None,
     seconds: float = 20.0,
+    layers: bool = False,
 ) -> Profile:
     """Latency of every artifact that this machine can run, all in one interleaved run.
 
@@ -41,6 +44,8 @@ def profile_bundle(
         batch: samples in one inference: the first stored one, repeated.
         sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
         seconds: time limit of the run.
+        layers: see where the time of each goes, too: some seconds more for each artifact, and for
+            the peaks of the machine when they are not known yet.
 
     Raises:
         RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
@@ -72,14 +77,18 @@ def profile_bundle(
             )
             for artifact in usable
         ]
+        feeds = _feeds(bundle, batch, sizes or {})
         samples = profile_interleaved(
             entries,
-            _feeds(bundle, batch, sizes or {}),
+            feeds,
             threads=threads,
             min_rounds=50,
             max_rounds=1000,
             max_seconds=seconds,
         )
+        times: list[LayerTimes | None] = [None] * len(entries)
+        if layers:
+            times = bundle_layers(bundle, usable, entries, feeds, options)
     names = sorted({artifact.runtime for artifact in usable})
     settings = Settings(threads=threads, batch=batch, sizes=dict(sizes or {}), device=device)
     return Profile(
@@ -89,9 +98,12 @@ def profile_bundle(
         artifacts={artifact.id: artifact.files[0].sha256 for artifact in usable},
         versions={name: runtimes.require(name).status().version or "" for name in names},
         machine=this_machine(),
+        peaks=machine_peaks(threads) if any(one is not None for one in times) else None,
         results=tuple(
-            Result(samples=one.model_copy(update={"device": device}), settings=settings)
-            for one in samples
+            Result(
+                samples=one.model_copy(update={"device": device}), settings=settings, layers=inside
+            )
+            for one, inside in zip(samples, times, strict=True)
         ),
     )
 

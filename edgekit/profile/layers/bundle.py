@@ -1,0 +1,77 @@
+"""The layers of the artifacts of a bundle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from edgekit import runtimes
+from edgekit.bundle import Bundle
+from edgekit.errors import RuntimeUnavailableError
+from edgekit.exporters.graph import MODULE
+from edgekit.manifest import Artifact
+from edgekit.profile.layers.measure import measure_layers
+from edgekit.profile.records import LayerTimes
+from edgekit.profile.runner import Timed
+from edgekit.runtimes import SessionOptions
+from edgekit.spec import Feeds
+
+__all__ = ["bundle_layers"]
+
+_log = logging.getLogger(__name__)
+
+
+def bundle_layers(
+    bundle: Bundle,
+    artifacts: Sequence[Artifact],
+    entries: Sequence[Timed],
+    feeds: Feeds,
+    options: SessionOptions,
+) -> list[LayerTimes | None]:
+    """Of each artifact, in order; None, and a logged reason, where its runtime does not tell.
+
+    Args:
+        bundle: that they are of.
+        artifacts: to look at.
+        entries: their sessions, in the same order.
+        feeds: of every inference.
+        options: that the sessions were loaded with.
+    """
+    found: list[LayerTimes | None] = []
+    for artifact, entry in zip(artifacts, entries, strict=True):
+        try:
+            times = measure_layers(
+                runtimes.require(artifact.runtime),
+                bundle.file(artifact),
+                options,
+                entry.session,
+                entry.feeds or feeds,
+                _notes(bundle, artifact),
+            )
+        except RuntimeUnavailableError as error:
+            _log.info("no layers of %s: %s", artifact.id, error)
+            times = None
+        found.append(times)
+    return found
+
+
+def _notes(bundle: Bundle, artifact: Artifact) -> dict[str, str]:
+    """What the bundle's own graph says; nothing of an artifact of another PyTorch module.
+
+    There a tensor of the same name may be another one.
+    """
+    path: Path = bundle.path / "model.onnx"
+    if artifact.reference is not None or not path.is_file():
+        return {}
+    graph = onnx.load(path, load_external_data=False).graph
+    return {
+        name: entry.value
+        for node in graph.node
+        for entry in node.metadata_props
+        if entry.key == MODULE
+        for name in node.output
+        if name
+    }
