@@ -30,6 +30,8 @@ def bundle_layers(
     entries: Sequence[Timed],
     feeds: Feeds,
     options: SessionOptions,
+    *,
+    seconds: float = 2.0,
 ) -> list[LayerTimes | None]:
     """Of each artifact, in order; None, and a logged reason, where its runtime does not tell.
 
@@ -39,6 +41,7 @@ def bundle_layers(
         entries: their sessions, in the same order.
         feeds: of every inference.
         options: that the sessions were loaded with.
+        seconds: for each artifact.
     """
     found: list[LayerTimes | None] = []
     for artifact, entry in zip(artifacts, entries, strict=True):
@@ -50,6 +53,7 @@ def bundle_layers(
                 entry.session,
                 entry.feeds or feeds,
                 _notes(bundle, artifact),
+                seconds=seconds,
             )
         except RuntimeUnavailableError as error:
             _log.info("no layers of %s: %s", artifact.id, error)
@@ -59,9 +63,9 @@ def bundle_layers(
 
 
 def _notes(bundle: Bundle, artifact: Artifact) -> dict[str, str]:
-    """What the bundle's own graph says; nothing of an artifact of another PyTorch module.
+    """What the bundle's own graph says of tensors and operators, by name.
 
-    There a tensor of the same name may be another one.
+    Nothing of an artifact of another PyTorch module: there the same name may mean another one.
     """
     path: Path = bundle.path / "model.onnx"
     if artifact.reference is not None or not path.is_file():
@@ -72,6 +76,6 @@ def _notes(bundle: Bundle, artifact: Artifact) -> dict[str, str]:
         for node in graph.node
         for entry in node.metadata_props
         if entry.key == MODULE
-        for name in node.output
+        for name in (node.name, *node.output)
         if name
     }
