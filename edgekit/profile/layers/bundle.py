@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
-
-import onnx
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
+from edgekit.diff.side import onnx_modules
 from edgekit.errors import RuntimeUnavailableError
-from edgekit.exporters.graph import MODULE
 from edgekit.manifest import Artifact
 from edgekit.profile.layers.measure import measure_layers
 from edgekit.profile.records import LayerTimes
@@ -67,15 +64,4 @@ def _notes(bundle: Bundle, artifact: Artifact) -> dict[str, str]:
 
     Nothing of an artifact of another PyTorch module: there the same name may mean another one.
     """
-    path: Path = bundle.path / "model.onnx"
-    if artifact.reference is not None or not path.is_file():
-        return {}
-    graph = onnx.load(path, load_external_data=False).graph
-    return {
-        name: entry.value
-        for node in graph.node
-        for entry in node.metadata_props
-        if entry.key == MODULE
-        for name in (node.name, *node.output)
-        if name
-    }
+    return {} if artifact.reference is not None else onnx_modules(bundle.path / "model.onnx")
