@@ -7,7 +7,8 @@ are timed by edgekit's loop and by a peer, each in a process of its own, in turn
 alternates. Printed is the ratio of the medians, edgekit's over the peer's: the median of all pairs
 of turns, with quartiles.
 
-Peers: OpenVINO's ``benchmark_app``, which comes with its wheel; and ONNX Runtime, whose
+Peers: OpenVINO's ``benchmark_app``, which comes with its wheel, and times the inference without
+setting its inputs or copying its outputs, which edgekit's latencies hold; and ONNX Runtime, whose
 ``onnxruntime_perf_test`` is not on PyPI, in two forms: a loop around ``InferenceSession.run`` with
 the engine's defaults, and the ``model_run`` events of its own profile, of the very inferences that
 edgekit times (there a ratio above 1 is what Python adds around the engine).
@@ -195,10 +196,10 @@ class Case:
                    "-nthreads", str(self._threads), "-infer_precision", "f32",
                    "-t", str(max(1, round(self._seconds)))]  # fmt: skip
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found = re.search(r"Median:\s+([\d.]+) ms", done.stdout)
+        found = re.search(r"Median:\s+([\d.]+) (us|ms)", done.stdout)
         if found is None:
             raise RuntimeError(f"benchmark_app says no median: {done.stdout[-500:]}")
-        return float(found[1])
+        return float(found[1]) / (1000 if found[2] == "us" else 1)
 
 
 def told(case: str, peer: str, pairs: Array) -> None:
