@@ -12,41 +12,59 @@ __all__ = ["MODULE", "onnx_graph"]
 
 #: Key of a node's metadata, which :mod:`edgekit.exporters` writes.
 MODULE = "edgekit.module"
+_KINDS = {
+    onnx.helper.tensor_dtype_to_np_dtype(kind).name: kind
+    for kind in onnx.helper.get_all_tensor_dtypes()
+}
 
 
-def onnx_graph(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+def onnx_graph(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], seen: Mapping[str, Tensor]
+) -> Graph:
     """The file's main graph.
 
     Args:
         path: an ONNX file; weights beside it are not read.
-        shapes: of the inputs. What ONNX's shape inference cannot tell of a tensor stays unknown.
+        shapes: of the inputs.
+        seen: what the engine says of other tensors. What neither it nor ONNX's shape inference
+            can tell stays unknown.
     """
     model = onnx.load(path, load_external_data=False)
-    for value in model.graph.input:
-        if value.name in shapes:
-            dims = value.type.tensor_type.shape.dim
-            for dim, size in zip(dims, shapes[value.name], strict=True):
-                dim.Clear()
-                dim.dim_value = size
-    del model.graph.value_info[:]  # of shapes with names, which would win
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
+    _set_shapes(model.graph, shapes, seen)
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    tensors = {value.name: _tensor(value) for value in graph.input}
-    tensors |= {value.name: _tensor(value) for value in (*graph.value_info, *graph.output)}
+    inferred = (*graph.input, *graph.value_info, *graph.output)
+    tensors = {**seen, **{value.name: _tensor(value) for value in inferred}}
     for tensor in graph.initializer:
         tensors[tensor.name] = Tensor(_dtype(tensor.data_type), tuple(tensor.dims), stored=True)
-    operators = []
     notes: dict[str, str] = {}
     for node in graph.node:
-        integers = {a.name: a.i for a in node.attribute if a.type == onnx.AttributeProto.INT}
-        operators.append(
-            Operator(node.name, node.op_type, tuple(node.input), tuple(node.output), integers)
-        )
-        for entry in node.metadata_props:
-            if entry.key == MODULE:
-                notes |= dict.fromkeys(filter(None, node.output), entry.value)
-    return Graph(tuple(operators), tensors, notes)
+        module = next((note.value for note in node.metadata_props if note.key == MODULE), "")
+        if module:
+            notes |= dict.fromkeys(filter(None, node.output), module)
+    return Graph(tuple(map(_operator, graph.node)), tensors, notes)
+
+
+def _set_shapes(
+    graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]], seen: Mapping[str, Tensor]
+) -> None:
+    """Sizes instead of names of sizes, which would win over what is inferred from them."""
+    for value in graph.input:
+        if value.name in shapes:
+            for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+                dim.dim_value = size
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del graph.value_info[:]
+    results = {value.name for value in graph.output}
+    for name, tensor in seen.items():
+        kind = _KINDS.get(tensor.dtype)
+        if kind is not None and name not in results:
+            graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, tensor.shape))
+
+
+def _operator(node: onnx.NodeProto) -> Operator:
+    integers = {a.name: a.i for a in node.attribute if a.type == onnx.AttributeProto.INT}
+    return Operator(node.name, node.op_type, tuple(node.input), tuple(node.output), integers)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:

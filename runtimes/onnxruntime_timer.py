@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from edgekit.runtimes.base import SessionOptions
 from edgekit.runtimes.onnx_operators import onnx_graph
-from edgekit.runtimes.timer import Executed, Graph, LayerTimer, Tensor, Timings
+from edgekit.runtimes.timer import Executed, LayerTimer, Tensor, Timings
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.spec import Feeds
@@ -59,9 +59,7 @@ class OnnxRuntimeTimer(LayerTimer):
         self._counted: list[bool] = []
         self._whole: list[int] = []
         try:
-            self._session = runtime.load(
-                artifact, replace(options, trace=self._folder, cache=None)
-            )
+            self._session = runtime.load(artifact, replace(options, trace=self._folder, cache=None))
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -87,11 +85,9 @@ class OnnxRuntimeTimer(LayerTimer):
         kept = np.array(self._counted[: len(runs)]) & ~np.isnan(times).any(1)
         whole = np.array(self._whole[: len(runs)], float)[kept]
         seen = _first(events, keys)
-        graph = onnx_graph(self._artifact, self._shapes)
+        graph = onnx_graph(self._artifact, self._shapes, _seen_tensors(seen, nodes))
         executed = _described([seen[key] for key in keys], nodes, model.graph)
-        tensors = _filled(graph.tensors, _seen_tensors(seen, nodes))
-        known = Graph(graph.operators, tensors, graph.notes)
-        return Timings(executed, known, whole, (times[kept] + 0.5) * 1000)
+        return Timings(executed, graph, whole, (times[kept] + 0.5) * 1000)
 
     def close(self) -> None:
         self._session.close()
@@ -186,7 +182,7 @@ def _described(
                 kernel=event.provider.removesuffix("ExecutionProvider"),
                 computes=() if inserted else tuple(_names([event.name, *outputs])),
                 reads=tuple(dict.fromkeys(makers[name] for name in inputs if name in makers)),
-                bytes=event.activations + event.results + sum(map(_size, weights)),
+                bytes=_moved(event, sum(map(_size, weights))),
                 inserted=inserted,
             )
         )
@@ -209,7 +205,7 @@ def _precision(
     if node is not None and event.op == "MatMulNBits":
         # https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
         levels = {a.name: a.i for a in node.attribute}
-        return "int8" if levels.get("accuracy_level") == 4 else "fp32"  # noqa: PLR2004
+        return "int8" if levels.get("accuracy_level") == 4 else "fp32"
     kinds = [one.dtype for one in event.inputs]
     kinds += [
         onnx.helper.tensor_dtype_to_np_dtype(one.data_type).name for one in weights if one.dims
@@ -221,6 +217,15 @@ def _precision(
     return names.get(first, first)
 
 
+def _moved(event: _Event, stored: int) -> int:
+    """Bytes that it reads and writes; of a table only the rows that are looked up."""
+    total = event.activations + event.results + stored
+    if not event.op.startswith("Gather"):
+        return total
+    indices = event.inputs[-1].nbytes if event.inputs else None
+    return min(total, 2 * event.results + (indices or 0))
+
+
 def _size(tensor: onnx.TensorProto) -> int:
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
     return Tensor(kind, tuple(tensor.dims)).nbytes or 0
@@ -230,19 +235,10 @@ def _seen_tensors(
     seen: Mapping[_Key, _Event], nodes: Mapping[str, onnx.NodeProto]
 ) -> dict[str, Tensor]:
     """What the engine said of results, by name."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for event in seen.values():
         node = nodes.get(event.name)
         names = [name for name in node.output if name] if node is not None else []
         if len(names) == len(event.outputs):
             found |= dict(zip(names, event.outputs, strict=True))
     return found
-
-
-def _filled(known: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``known``, with the shapes that only the engine knew."""
-    filled = {**seen, **known}
-    for name, tensor in known.items():
-        if tensor.shape is None and name in seen and seen[name].shape is not None:
-            filled[name] = seen[name]
-    return filled

@@ -160,7 +160,7 @@ class Forms:
         if kept is not None:
             kept.write(self.plan, compiled)
         if self._traced and self._device == "CPU":
-            self._blobs[name] = _exported(compiled)
+            self._blobs[name] = np.frombuffer(_exported(compiled), np.uint8)
             return self._anew(self._blobs[name], config)
         return Form(compiled)
 
@@ -275,11 +275,11 @@ class _KeptForm(KeptFile):
         return (header, start) if whole else (None, 0)
 
 
-def _exported(compiled: ov.CompiledModel) -> Array:
+def _exported(compiled: ov.CompiledModel) -> memoryview:
     """The bytes that a compiled model can be made of again."""
     stream = io.BytesIO()
     compiled.export_model(stream)
-    return np.frombuffer(stream.getbuffer(), np.uint8)
+    return stream.getbuffer()
 
 
 class Form:

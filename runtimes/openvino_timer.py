@@ -142,7 +142,7 @@ def _described(model: ov.Model) -> tuple[list[Executed], list[str]]:
                 kernel=_text(info, "primitiveType"),
                 computes=tuple(_names(_text(info, "originalLayersNames").split(","))),
                 reads=tuple(dict.fromkeys(places[one] for one in read if one in places)),
-                bytes=_bytes([*node.input_values(), *node.outputs()]),
+                bytes=_bytes(_moved(node, kind)),
                 inserted=kind == "Reorder",
             )
         )
@@ -177,6 +177,13 @@ def _names(listed: Sequence[str]) -> Iterator[str]:
         while short:
             yield short
             short = short.rpartition("/")[0]
+
+
+def _moved(node: Any, kind: str) -> list[Any]:
+    """The tensors that it reads and writes; of a table only the rows that are looked up."""
+    if kind.startswith("Gather"):
+        return [*node.outputs(), *node.outputs(), *node.input_values()[1:]]
+    return [*node.input_values(), *node.outputs()]
 
 
 def _bytes(ports: Sequence[Any]) -> int | None:

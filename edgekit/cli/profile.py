@@ -67,6 +67,13 @@ def profile(
             metavar="FOLDER", help="Wheels to install from there, for a board without a network."
         ),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers/--no-layers",
+            help="Time each operator, too: some seconds more an artifact.",
+        ),
+    ] = True,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
@@ -123,6 +130,7 @@ def profile(
                 seconds=seconds,
                 artifact=artifact,
                 costs=costs,
+                layers=layers,
             )
             brought = Brought(profile)
         if brought.profile is not None:
@@ -148,6 +156,7 @@ def _keep(found: Profile, output: Path | None, *, json: bool) -> None:
 def _print(found: Profile) -> None:
     from edgekit.cli._console import stdout
     from edgekit.report.costs import print_costs
+    from edgekit.report.layer_table import print_all_layers
     from edgekit.report.table import print_latency
 
     console = stdout()
@@ -158,4 +167,5 @@ def _print(found: Profile) -> None:
         label = found.simulated.label(found.machine.cpu)
         console.print(label, style="bold", highlight=False, markup=False, soft_wrap=True)
     print_latency(found.samples, console)
+    print_all_layers(found, console)
     print_costs(found.results, console)

@@ -95,7 +95,7 @@ def side_of(bundle: Bundle, artifact: Artifact) -> Side:
 
 
 def onnx_modules(path: Path) -> dict[str, str]:
-    """The PyTorch module that computes each tensor of an ONNX file that edgekit exported.
+    """The PyTorch module of each tensor and operator, by name, of an ONNX file of edgekit's.
 
     What is no ONNX file has none: its runtime will tell.
     """
@@ -107,7 +107,7 @@ def onnx_modules(path: Path) -> dict[str, str]:
     for node in graph.node:
         notes = {entry.key: entry.value for entry in node.metadata_props}
         if MODULE in notes:
-            found |= dict.fromkeys(filter(None, node.output), notes[MODULE])
+            found |= dict.fromkeys(filter(None, (node.name, *node.output)), notes[MODULE])
     return found
 
 

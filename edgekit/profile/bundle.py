@@ -13,7 +13,9 @@ from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError, did_
 from edgekit.machine import this_machine
 from edgekit.manifest import Artifact
 from edgekit.profile.costs import measure_costs
-from edgekit.profile.records import Profile, Result, Settings
+from edgekit.profile.layers import bundle_layers
+from edgekit.profile.peaks import machine_peaks
+from edgekit.profile.records import LayerTimes, Profile, Result, Settings
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.sizes import resized
 from edgekit.runtimes import SessionOptions
@@ -34,6 +36,7 @@ def profile_bundle(
     seconds: float = 20.0,
     artifact: str | None = None,
     costs: bool = False,
+    layers: bool = False,
 ) -> Profile:
     """Latency of every artifact that this machine can run, all in one interleaved run.
 
@@ -47,6 +50,8 @@ def profile_bundle(
         seconds: time limit of the run.
         artifact: only the one of this id.
         costs: measure load, memory, processor time and energy, too, before the run.
+        layers: see where the time of each goes, too: some seconds more for each artifact, and for
+            the peaks of the machine when they are not known yet.
 
     Raises:
         RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
@@ -71,6 +76,7 @@ def profile_bundle(
             )
             for artifact in usable
         ]
+        feeds = _feeds(bundle, batch, sizes or {})
         samples = profile_interleaved(
             entries,
             feeds,
@@ -79,6 +85,9 @@ def profile_bundle(
             max_rounds=1000,
             max_seconds=seconds,
         )
+        times: list[LayerTimes | None] = [None] * len(entries)
+        if layers:
+            times = bundle_layers(bundle, usable, entries, feeds, options)
     names = sorted({artifact.runtime for artifact in usable})
     settings = Settings(threads=threads, batch=batch, sizes=dict(sizes or {}), device=device)
     return Profile(
@@ -88,13 +97,15 @@ def profile_bundle(
         artifacts={artifact.id: artifact.files[0].sha256 for artifact in usable},
         versions={name: runtimes.require(name).status().version or "" for name in names},
         machine=this_machine(),
+        peaks=machine_peaks(threads) if any(one is not None for one in times) else None,
         results=tuple(
             Result(
                 samples=one.model_copy(update={"device": device}),
                 settings=settings,
                 costs=measured.get(one.artifact),
+                layers=inside,
             )
-            for one in samples
+            for one, inside in zip(samples, times, strict=True)
         ),
     )
 

@@ -205,13 +205,18 @@ class Peaks(_Record):
 
     Attributes:
         threads: that it was measured with.
+        measured: when, UTC, ISO 8601; it is kept for later runs.
         flops: operations a second of a large matrix product, by precision (``fp32``, ``int8``).
         bytes_per_s: of streaming through memory that no cache holds.
+        others: share of the processors that other work used meanwhile, which lowers the figures;
+            None where it cannot be known.
     """
 
     threads: int
+    measured: str = ""
     flops: dict[str, float]
     bytes_per_s: float
+    others: float | None = None
 
 
 class Simulated(_Record):

@@ -41,12 +41,15 @@ class Mapped:
         self._notes = {**notes, **graph.notes}
 
     def operators(self, position: int) -> tuple[Operator, ...]:
-        """What the executed one computes, in order; not what is computed from constants alone."""
-        return tuple(
-            operator
-            for index, operator in enumerate(self._graph.operators)
-            if self._owner[index] == position and index not in self._constant
-        )
+        """What the executed one computes, in order.
+
+        What is computed from constants alone counts where it is all that there is: then the engine
+        does it anew in each inference.
+        """
+        operators = self._graph.operators
+        found = [index for index in range(len(operators)) if self._owner[index] == position]
+        lively = [index for index in found if index not in self._constant]
+        return tuple(operators[index] for index in lively or found)
 
     def modules(self, position: int) -> tuple[str, ...]:
         """The modules of what it computes; of what it feeds, or else reads, where that is none."""
@@ -138,7 +141,9 @@ class Mapped:
 
     def _anchored(self) -> list[int | None]:
         operators = self._graph.operators
-        places = {name: index for index, one in enumerate(operators) for name in one.outputs if name}
+        places = {
+            name: index for index, one in enumerate(operators) for name in one.outputs if name
+        }
         places |= {one.name: index for index, one in enumerate(operators) if one.name}
         owner: list[int | None] = [None] * len(operators)
         for position, one in enumerate(self._executed):

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from edgekit import runtimes
 from edgekit.profile.layers.mapping import Mapped, map_modules
-from edgekit.profile.layers.work import flops
+from edgekit.profile.layers.work import MOVES, flops
 from edgekit.profile.records import LayerTime, LayerTimes
 from edgekit.runtimes import Runtime, Session, SessionOptions
 from edgekit.runtimes.timer import LayerTimer, Timings, open_timer
@@ -55,7 +56,9 @@ def measure_layers(
         plain = _in_turns(timer, session, feeds, seconds)
         timings = timer.finish()
     chosen = middle(timings.whole_ns)
-    profiler_ns, call_ns = _overhead(runtime, options.threads)
+    profiler_ns, call_ns = 0.0, 0.0
+    if artifact.suffix in {".onnx", ".xml"}:  # others load nothing that could be made here
+        profiler_ns, call_ns = _overhead(runtime.name, options.threads)
     mapped = map_modules(timings.executed, timings.graph, notes)
     times = np.maximum(timings.layers_ns[chosen].mean(0) - profiler_ns, 0)
     return LayerTimes(
@@ -109,7 +112,8 @@ def _layer(timings: Timings, mapped: Mapped, position: int, ns: float) -> LayerT
     operators = mapped.operators(position)
     counts = [flops(operator, timings.graph.tensors) for operator in operators]
     known = [count for count in counts if count is not None]
-    complete = len(known) == len(counts) and (counts or executed.inserted)
+    moves = executed.inserted or executed.op in MOVES
+    complete = len(known) == len(counts) and (counts or moves)
     return LayerTime(
         node=executed.node,
         op=executed.op,
@@ -125,12 +129,13 @@ def _layer(timings: Timings, mapped: Mapped, position: int, ns: float) -> LayerT
 
 
 @cache
-def _overhead(runtime: Runtime, threads: int | None) -> tuple[float, float]:
+def _overhead(name: str, threads: int | None) -> tuple[float, float]:
     """What profiling adds to the time of an operator, and what a call takes that computes nothing.
 
     Nanoseconds, of operators on three tensors of one element, in calm inferences. Where the engine
     makes one kernel of them all, profiling is taken to add nothing.
     """
+    runtime = runtimes.require(name)
     options = SessionOptions(threads=threads, optimize=False)
     feeds = {"x": np.ones(1, np.float32)}
     call, whole, profiled = 0.0, 0.0, 0.0

@@ -12,13 +12,13 @@ from typing import TypeAlias
 
 from edgekit.runtimes.timer import Operator, Tensor
 
-__all__ = ["HEAVY", "flops"]
+__all__ = ["HEAVY", "MOVES", "flops"]
 
 _Shape: TypeAlias = tuple[int, ...]
 _Rule: TypeAlias = Callable[[Operator, Sequence[_Shape | None], _Shape], int | None]
 
 #: Operators, as ONNX and OpenVINO call them, that compute nothing.
-_MOVES = {
+MOVES = {
     "Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Convert", "ConvertLike",
     "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad",
     "Range", "Reshape", "ScatterND", "ScatterUpdate", "Shape", "ShapeOf", "Slice", "SpaceToDepth",
@@ -33,7 +33,7 @@ def flops(operator: Operator, tensors: Mapping[str, Tensor]) -> int | None:
     """Operations of one call; None where they are not known."""
     inputs = [tensors[name].shape if name in tensors else None for name in operator.inputs]
     result = tensors.get(operator.outputs[0]) if operator.outputs else None
-    if operator.op in _MOVES:
+    if operator.op in MOVES:
         return 0
     if result is None or operator.op in _UNKNOWN:
         return None
@@ -52,7 +52,7 @@ def _convolution(operator: Operator, inputs: Sequence[_Shape | None], out: _Shap
     GroupConvolution: either way, all of it over the number of channels.
     """
     weight = _at(inputs, 3 if operator.op == "QLinearConv" else 1)
-    if weight is None or len(out) < 2 or not out[1]:  # noqa: PLR2004
+    if weight is None or len(out) < 2 or not out[1]:
         return None
     return 2 * math.prod(out) * math.prod(weight) // out[1]
 
@@ -81,7 +81,7 @@ def _recurrent(operator: Operator, inputs: Sequence[_Shape | None], out: _Shape)
     del out
     first = {"LSTMSequence": 4, "GRUSequence": 3, "RNNSequence": 3}.get(operator.op, 1)
     x, matrices = _at(inputs, 0), [_at(inputs, first), _at(inputs, first + 1)]
-    if x is None or len(x) != 3 or any(matrix is None for matrix in matrices):  # noqa: PLR2004
+    if x is None or len(x) != 3 or any(matrix is None for matrix in matrices):
         return None
     return 2 * x[0] * x[1] * sum(math.prod(matrix or ()) for matrix in matrices)
 
