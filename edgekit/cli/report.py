@@ -69,18 +69,18 @@ def report(
         what = "one bundle or folder" if history else "one bundle, or two to compare"
         raise EdgekitError(f"{len(given)} paths were given", where="report", fix=f"Give {what}")
     if history:
-        _only(history=layers or bool(profile))
+        _refuse_if(layers or bool(profile))
         written = _history(given[0], output, formats or [])
     elif len(given) == 2:
-        _only(history=layers)
+        _refuse_if(layers)
         written = _comparison(given[0], given[1], output, profile or [], formats or [], every)
     else:
         written = _report(given[0], output, profile or [], formats or [], every, layers)
     stdout().print(f"Wrote {written}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _only(*, history: bool) -> None:
-    if history:
+def _refuse_if(given: bool) -> None:
+    if given:
         from edgekit.errors import EdgekitError
 
         raise EdgekitError(

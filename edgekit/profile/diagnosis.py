@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edgekit.profile import signs
+from edgekit.profile import layer_signs, signs
 from edgekit.profile.records import Profile, Result
 from edgekit.profile.signs import Finding
 
@@ -46,16 +46,33 @@ RULES: Final = (
     Rule(
         "serialisation-bound", 0.3, "share of it in reading and writing tensors", signs.serialising
     ),
-    Rule("transfer-bound", 0.2, "share of time in copies to and from the device", signs.transfers),
-    Rule("host-bound", 0.2, "share of an inference outside all layers", signs.host_bound),
-    Rule("fell-back", 0.05, "share of time in float layers of an int8 artifact", signs.fell_back),
+    Rule(
+        "transfer-bound",
+        0.2,
+        "share of time in copies to and from the device",
+        layer_signs.transfers,
+    ),
+    Rule("host-bound", 0.2, "share of an inference outside all layers", layer_signs.host_bound),
+    Rule(
+        "fell-back",
+        0.05,
+        "share of time in float layers of an int8 artifact",
+        layer_signs.fell_back,
+    ),
     Rule(
         "conversions", 0.1, "share of time in reorders, casts and (de)quantizing", signs.conversions
     ),
-    Rule("one-layer", 0.4, "share of time in one layer", signs.one_layer),
-    Rule("memory-bound", 0.5, "share of time in layers that memory limits", signs.memory_bound),
-    Rule("compute-bound", 0.5, "share of the machine's peak that is reached", signs.compute_bound),
-    Rule("small-layers", 0.1, "share of the roof that is reached", signs.small_layers),
+    Rule("one-layer", 0.4, "share of time in one layer", layer_signs.one_layer),
+    Rule(
+        "memory-bound", 0.5, "share of time in layers that memory limits", layer_signs.memory_bound
+    ),
+    Rule(
+        "compute-bound",
+        0.5,
+        "share of the machine's peak that is reached",
+        layer_signs.compute_bound,
+    ),
+    Rule("small-layers", 0.1, "share of the roof that is reached", layer_signs.small_layers),
     Rule("heavy-tail", 3.0, "p99 for each p50", signs.heavy_tail),
     Rule("slow-start", 20.0, "inferences in the time of the first one", signs.slow_start),
 )

@@ -63,7 +63,7 @@ def _table(results: Sequence[Result]) -> str:
         "#process before", "#CPU ms each", "#energy", "#on disk",
     )  # fmt: skip
     missing_energy = {costs.energy_missing for _, costs in _known(results) if costs.energy_missing}
-    told = "".join(f'<p class="note">No energy: {text(reason)}.</p>' for reason in missing_energy)
+    told = "".join(f'<p class="note">Energy: {text(reason)}.</p>' for reason in missing_energy)
     return table(heads, _lines(results), caption="What each artifact takes") + told
 
 

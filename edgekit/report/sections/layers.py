@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekit.profile.records import LayerTime, LayerTimes, Peaks, Result
+from edgekit.profile.roofline import peaks_of
+from edgekit.profile.roofline import roofline as rated
 from edgekit.report.markup import NONE, columns, figure, folded, line, missing, section, table, text
 from edgekit.report.plots.cells import share_bar
 from edgekit.report.plots.roofline import name_of, roofline, time_by_operator
@@ -40,7 +42,8 @@ def layers(view: View) -> str:
 def _artifact(view: View, result: Result, *, opened: bool) -> str:
     times, name = result.layers, result.samples.artifact
     assert times is not None
-    mark, peaks = view.marks[name], view.profile.peaks if view.profile else None
+    mark = view.marks[name]
+    peaks = peaks_of(view.profile, result) if view.profile is not None else None
     figures = [figure("Time by operator and precision", time_by_operator(times.layers, mark))]
     if peaks is not None and peaks.flops and any(one.flops and one.bytes for one in times.layers):
         figures.append(
@@ -104,10 +107,8 @@ def _rate(layer: LayerTime) -> str:
 
 def _roof(layer: LayerTime, peaks: Peaks | None) -> str:
     """The share of what the machine could do at this intensity, and which limit it is."""
-    if peaks is None or not peaks.flops or not layer.flops or not layer.bytes or not layer.ns:
+    found = rated(layer, peaks)
+    if found.share is None:
         return NONE
-    peak = peaks.flops.get(layer.precision) or max(peaks.flops.values())
-    reachable = layer.flops / layer.bytes * peaks.bytes_per_s
-    limit = "memory" if reachable < peak else "arithmetic"
-    share = layer.flops / (layer.ns / 1e9) / min(peak, reachable)
-    return f"{share:.0%} <small>{limit}</small>"
+    limit = "memory" if found.bound == "memory" else "arithmetic"
+    return f"{found.share:.0%} <small>{limit}</small>"
