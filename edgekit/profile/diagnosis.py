@@ -60,7 +60,10 @@ RULES: Final = (
         layer_signs.fell_back,
     ),
     Rule(
-        "conversions", 0.1, "share of time in reorders, casts and (de)quantizing", signs.conversions
+        "conversions",
+        0.1,
+        "share of time in reorders, casts and (de)quantizing",
+        layer_signs.conversions,
     ),
     Rule("one-layer", 0.4, "share of time in one layer", layer_signs.one_layer),
     Rule(
