@@ -23,7 +23,9 @@ def profile(
     seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
+        typer.Option(
+            "--output", "-o", help="Write everything measured: FILE.json, FILE.npz or FILE.parquet."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -31,11 +33,10 @@ def profile(
 
     All artifacts take turns in one run, so that the machine's moods hit them alike.
     """
-    from edgekit import strict_json
-    from edgekit.atomic import write_file
     from edgekit.bundle import Bundle
     from edgekit.cli._console import print_json, shown_progress, stdout
     from edgekit.profile.bundle import profile_bundle
+    from edgekit.profile.export import check_samples_path, write_samples
     from edgekit.profile.sizes import parse_sizes
     from edgekit.report.table import print_latency
     from edgekit.runtimes.cores import hold_process
@@ -43,6 +44,8 @@ def profile(
     if cores is not None:
         held = hold_process(cores)
         threads = threads or held
+    if output is not None:
+        check_samples_path(output)
     opened = Bundle.open(bundle)
     with shown_progress() as progress:
         progress.stage("Profile")
@@ -55,10 +58,9 @@ def profile(
             sizes=parse_sizes(size or []),
             seconds=seconds,
         )
-    document = found.model_dump(mode="json")
     if output is not None:
-        write_file(output, strict_json.dumps(document).encode())
+        write_samples(found, output)
     if json:
-        print_json(document)
+        print_json(found.model_dump(mode="json"))
     else:
         print_latency(found.samples, stdout())
