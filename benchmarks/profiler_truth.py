@@ -29,6 +29,7 @@ from edgekit import runtimes
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.stability import assess
 from edgekit.profile.stats import Comparison, compare
+from edgekit.profile.warmup import Clock
 from edgekit.spec import Feeds, Outputs, TensorSpec
 
 PLANTED = 0.05
@@ -37,17 +38,18 @@ PLANTED = 0.05
 class Slowed(Session):
     """Another session, and a wait of a fixed share of what each call took."""
 
-    def __init__(self, session: Session, share: float) -> None:
+    def __init__(self, session: Session, share: float, clock: Clock) -> None:
         self.inputs, self.outputs = session.inputs, session.outputs
         self._session = session
         self._share = share
+        self._clock = clock
 
     def run(self, feeds: Feeds, out: Outputs | None = None) -> Outputs:
-        start = time.perf_counter_ns()
+        start = self._clock()
         made = self._session.run(feeds, out)
-        took = time.perf_counter_ns() - start
+        took = self._clock() - start
         until = start + took + int(took * self._share)
-        while time.perf_counter_ns() < until:
+        while self._clock() < until:
             pass
         return made
 
@@ -81,13 +83,24 @@ def main() -> None:
     options.add_argument("--runtime", default="onnxruntime", choices=("onnxruntime", "openvino"))
     options.add_argument("--model", type=Path, help="an ONNX file [default: zoo:resnet8-mnist]")
     options.add_argument("--threads", type=int, default=1)
+    options.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count only the time that the processor gave to the calling thread: for a machine "
+        "that does other work, and engines that compute in it, as ONNX Runtime with one thread",
+    )
     chosen = options.parse_args()
     if chosen.overhead:
         overhead()
         return
     with tempfile.TemporaryDirectory() as folder:
         model = chosen.model or exported(Path(folder))
-        differences(model, chosen.runtime, chosen.threads, chosen.runs, chosen.seconds)
+        clock = time.thread_time_ns if chosen.cpu_time else time.perf_counter_ns
+        found = [
+            one_run(model, chosen.runtime, chosen.threads, chosen.seconds, clock)
+            for _ in range(chosen.runs)
+        ]
+    told(found)
 
 
 def exported(folder: Path) -> Path:
@@ -104,54 +117,42 @@ def exported(folder: Path) -> Path:
     return export_onnx(workload.model, inputs, path, dynamic={}, output_names=["y"], opset=18)
 
 
-def differences(model: Path, runtime: str, threads: int, runs: int, seconds: float) -> None:
-    same: list[Comparison] = []
-    slowed: list[Comparison] = []
-    steady = 0
-    for number in range(1, runs + 1):
-        with ExitStack() as stack:
-            options = SessionOptions(threads=threads)
-            sessions = [
-                stack.enter_context(runtimes.require(runtime).load(model, options))
-                for _ in range(3)
-            ]
-            sessions[2] = Slowed(sessions[2], PLANTED)
-            names = ("first", "second", "slowed")
-            entries = [
-                Timed(n, runtime, s) for n, s in zip(names, sessions, strict=True)
-            ]  # fmt: skip
-            feeds = {spec.name: ones(spec) for spec in sessions[0].inputs}
-            found = profile_interleaved(
-                entries,
-                feeds,
-                threads=threads,
-                min_rounds=50,
-                max_rounds=1000,
-                max_seconds=seconds,
-            )
-        same.append(compare(found[0], found[1]))
-        slowed.append(compare(found[0], found[2]))
-        steady += assess(found[0]).stable is True
-        print(
-            f"{number:3d} of {runs}: {same[-1].words('second', 'first')}; "
-            f"{slowed[-1].words('slowed', 'first')}"
+Run = tuple[Comparison, Comparison, bool]
+
+
+def one_run(model: Path, runtime: str, threads: int, seconds: float, clock: Clock) -> Run:
+    """The artifact loaded a second time, and slowed, against the first; whether it was stable."""
+    with ExitStack() as stack:
+        options = SessionOptions(threads=threads)
+        first, second, third = (
+            stack.enter_context(runtimes.require(runtime).load(model, options)) for _ in range(3)
         )
-    told(same, slowed, steady)
+        sessions = {"first": first, "second": second, "slowed": Slowed(third, PLANTED, clock)}
+        found = profile_interleaved(
+            [Timed(name, runtime, session) for name, session in sessions.items()],
+            {spec.name: ones(spec) for spec in first.inputs},
+            threads=threads,
+            min_rounds=50,
+            max_rounds=1000,
+            max_seconds=seconds,
+            clock=clock,
+        )
+    same, slowed = (compare(found[0], other) for other in found[1:])
+    print(f"{same.words('second', 'first')}; {slowed.words('slowed', 'first')}", flush=True)
+    return same, slowed, assess(found[0]).stable is True
 
 
-def told(same: list[Comparison], slowed: list[Comparison], steady: int) -> None:
-    runs = len(same)
-    verdicts = Counter(one.verdict for one in same)
+def told(found: list[Run]) -> None:
+    runs = len(found)
+    verdicts = Counter(same.verdict for same, *_ in found)
+    slower = sum(slowed.verdict == "slower" for _, slowed, _ in found)
     quiet = verdicts["same"] + verdicts["unclear"]
-    found = sum(one.verdict == "slower" for one in slowed)
     print(f"A/A: no difference in {quiet} of {runs} runs, {verdicts['same']} of them surely")
-    print(f"planted {PLANTED:.0%}: found in {found} of {runs} runs; stable runs: {steady}")
-    ratios = [one.ratio for one in same]
-    widths = [(one.high - one.low) / 2 for one in same]
-    print(
-        f"A/A ratios: standard deviation {statistics.pstdev(ratios):.2%}, "
-        f"half an interval {statistics.median(widths):.2%}"
-    )
+    print(f"planted {PLANTED:.0%}: found in {slower} of {runs} runs")
+    print(f"stable: {sum(stable for *_, stable in found)} of {runs} runs")
+    spread = statistics.pstdev(same.ratio for same, *_ in found)
+    half = statistics.median((same.high - same.low) / 2 for same, *_ in found)
+    print(f"A/A ratios: standard deviation {spread:.2%}, half an interval {half:.2%}")
 
 
 def ones(spec: TensorSpec) -> np.ndarray:
