@@ -10,6 +10,8 @@ from edgekit.machine import this_machine
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import Comparison, compare, least_samples, percentile, summarize
 
+_UNCLEAR = "no difference between b and a beyond the noise (0.90 to 1.20)"
+
 latencies = st.lists(st.integers(1, 10**10), min_size=1, max_size=200)
 
 
