@@ -44,8 +44,9 @@ _RESAMPLES: Final = 2000
 #: rounds close to each other are alike.
 _UNITS: Final = 50
 #: Percent of the resamples on either side of the 95 % interval. With 2.5 % it is too narrow: it
-#: holds the true ratio in 92 to 97 of 100 runs of 25 to 1000 rounds, with this one in 95 to 98 (on
-#: narrow, bimodal and lognormal latencies that are independent).
+#: holds the true ratio in 93 to 97 of 100 runs of 25 to 1000 rounds, with this one in 95 to 98 (on
+#: narrow, bimodal and lognormal latencies that are independent; on strongly autocorrelated ones in
+#: 85 to 97, the fewest in runs of 25 and 50 rounds).
 _TAIL: Final = 1.5
 _CHUNK: Final = 1 << 22
 
