@@ -4,7 +4,7 @@ The intervals are Woodruff's (J. Am. Stat. Assoc. 47, 1952): the exact binomial 
 share of inferences below the percentile, read off the sorted samples. They assume no distribution.
 Neighbouring latencies are alike (a stall slows several), so the number of samples that counts is
 the number taken divided by the design effect: how much more the share varies between blocks of
-the run than it would between independent samples. Counted over 100 runs of 1000 samples each, fixed,
+the run than it would between independent samples. Counted over 100 runs of 1000 samples, fixed,
 bimodal, lognormal, Pareto and autocorrelated (0.7), they hold the true p50 to p99.9 in 93 or more,
 where a bootstrap over blocks of the run held p50 to p99 in 85 to 98. Where neighbours are far more
 alike than that, 1000 samples are too few, and the intervals are too narrow (about 92).
