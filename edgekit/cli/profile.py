@@ -76,7 +76,9 @@ def profile(
     ] = True,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
+        typer.Option(
+            "--output", "-o", help="Write everything measured: FILE.json, FILE.npz or FILE.parquet."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -89,6 +91,7 @@ def profile(
     from edgekit.cli._forward import forwarded
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.elsewhere import Brought
+    from edgekit.profile.export import check_samples_path
     from edgekit.profile.limited import profile_limited
     from edgekit.profile.limits import parse_limits
     from edgekit.profile.remote import profiled_remotely
@@ -98,6 +101,8 @@ def profile(
     if cores is not None and remote is None:
         held = hold_process(cores)
         threads = threads or held
+    if output is not None:
+        check_samples_path(output)
     opened = Bundle.open(bundle)
     with ExitStack() as stack:
         if remote is not None:
@@ -140,15 +145,13 @@ def profile(
 
 
 def _keep(found: Profile, output: Path | None, *, json: bool) -> None:
-    from edgekit import strict_json
-    from edgekit.atomic import write_file
     from edgekit.cli._console import print_json
+    from edgekit.profile.export import write_samples
 
-    document = found.model_dump(mode="json")
     if output is not None:
-        write_file(output, strict_json.dumps(document).encode())
+        write_samples(found, output)
     if json:
-        print_json(document)
+        print_json(found.model_dump(mode="json"))
     else:
         _print(found)
 

@@ -1,4 +1,4 @@
-"""What else the machine does while latencies are taken: read between the timed calls, never in them.
+"""What else the machine does while latencies are taken. Read between timed calls, never in them.
 
 Everything comes from files of Linux and from the system's accounting; what a system does not tell
 is None. A reading costs well under a millisecond on a small machine, and the runner takes one at
@@ -71,7 +71,7 @@ class ConditionsWatch:
         self.look()
 
     def look(self) -> None:
-        """Read clocks and cooling, if the last time is half a second ago. Call it between rounds."""
+        """Read clocks and cooling, if the last time is half a second ago. For between rounds."""
         now = self._clock()
         if now < self._due:
             return

@@ -4,9 +4,10 @@ The intervals are Woodruff's (J. Am. Stat. Assoc. 47, 1952): the exact binomial 
 share of inferences below the percentile, read off the sorted samples. They assume no distribution.
 Neighbouring latencies are alike (a stall slows several), so the number of samples that counts is
 the number taken divided by the design effect: how much more the share varies between blocks of
-the run than it would between independent samples. Measured on 300 runs each of lognormal, Pareto
-and bimodal latencies, they hold the true p50 to p99 in 94 to 99 of 100 runs, where a bootstrap
-over the same blocks does so in 85 to 96.
+the run than it would between independent samples. Counted over 100 runs of 1000 samples, fixed,
+bimodal, lognormal, Pareto and autocorrelated (0.7), they hold the true p50 to p99.9 in 93 or more,
+where a bootstrap over blocks of the run held p50 to p99 in 85 to 98. Where neighbours are far more
+alike than that, 1000 samples are too few, and the intervals are too narrow (about 92).
 """
 
 from __future__ import annotations
@@ -84,11 +85,12 @@ def percentile_interval(values: Array, share: float) -> Percentile:
     below, above = _interval_ranks(independent, chance)
     low = math.floor(below / independent * count)
     high = math.ceil(above / independent * count)
+    value = percentile(values, share)
     return Percentile(
         share=share,
-        value=percentile(values, share),
-        low=float(ordered[max(low, 1) - 1]),
-        high=float(ordered[high - 1]) if above <= independent else math.inf,
+        value=value,  # between two samples, so it may lie just outside of very few
+        low=min(value, float(ordered[max(low, 1) - 1])),
+        high=max(value, float(ordered[high - 1])) if above <= independent else math.inf,
         count=count,
         needed=least_samples(chance),
         bound=early_stopping(ordered, chance),

@@ -87,10 +87,10 @@ def profile_interleaved(
     limit = max_seconds * _WARM_UP_SHARE / max(1, len(entries))
     warm_ups = [_warmed(entry, feeds, warmup, limit, clock) for entry in entries]
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    watch = ConditionsWatch(clock)
+    weather = ConditionsWatch(clock)
     with _no_garbage_collection():
-        taken = _rounds(entries, feeds, min_rounds, max_rounds, max_seconds, clock, watch)
-    conditions = watch.stop()
+        taken = _rounds(entries, feeds, min_rounds, max_rounds, max_seconds, clock, weather)
+    conditions = weather.stop()
     run = uuid.uuid4().hex
     return [
         Samples(
@@ -130,7 +130,7 @@ def _rounds(
     most: int,
     max_seconds: float,
     clock: Clock,
-    watch: ConditionsWatch,
+    weather: ConditionsWatch,
 ) -> list[tuple[list[int], list[int]]]:
     """Starts (from the run's) and latencies of each entry. As little happens here as can be."""
     generator = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def _rounds(
     for number in range(most):
         if number >= least and clock() > deadline:
             break
-        watch.look()
+        weather.look()
         for index in next(orders):
             entry, run, own, starts, latencies = turns[index]
             with _named(entry):
