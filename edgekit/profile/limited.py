@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.bundle import Bundle
-from edgekit.errors import GateError
+from edgekit.errors import EdgekitError, GateError
 from edgekit.profile.bundle import usable_artifacts
 from edgekit.profile.elsewhere import Brought, Ended, follow, read_profile
 from edgekit.profile.limits import Fence, Limits, fenced
@@ -39,7 +39,8 @@ def profile_limited(
         artifact: only the one of this id.
 
     Raises:
-        EdgekitError: the run failed for another reason than its memory.
+        RuntimeUnavailableError: the bundle has nothing for ``runtime``, or for this machine.
+        SpecError: processor time cannot be limited here.
     """
     usable = [one.id for one in usable_artifacts(bundle, runtime, artifact)]
     chosen = [f"--runtime={runtime}"] if runtime else []
@@ -48,6 +49,7 @@ def profile_limited(
     else:
         runs = {"": []}
     found, short = [], []
+    failed: EdgekitError | None = None
     simulated = None
     for name, only in runs.items():
         command = [*arguments, *chosen, *only]
@@ -59,11 +61,12 @@ def profile_limited(
             continue
         wanted = None if limits.memory_bytes is None else _wanted(bundle, limits, command)
         if wanted is None:
-            raise ended.error
+            failed = ended.error
+            break
         short.append((name, wanted))
     return Brought(
         profile=_merged(found, simulated) if found else None,
-        error=_error(limits.memory_bytes or 0, short) if short else None,
+        error=failed or (_error(limits.memory_bytes or 0, short) if short else None),
     )
 
 
