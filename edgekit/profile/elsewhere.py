@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,10 +18,11 @@ __all__ = ["Brought", "Ended", "Teller", "follow", "read_profile"]
 #: What :func:`edgekit.cli.main` puts before the one line of an expected error.
 _MARK = "edgekit: "
 #: How a crash begins to talk; its last line is enough.
-_CRASHES = ("Traceback (most recent call last)", "terminate called", "Fatal Python error")
-_SHORT_OF_MEMORY = re.compile(
-    r"bad_alloc|MemoryError|Cannot allocate memory|[Ff]ailed to allocate|[Oo]ut of memory"
-    r"|can't start new thread|Resource temporarily unavailable|killed by signal (?:6|9|11)\b"
+_CRASHES = (
+    "Traceback (most recent call last)",
+    "terminate called",
+    "Fatal Python error",
+    "OpenBLAS error",
 )
 
 
@@ -63,12 +63,6 @@ class Ended:
         return EdgekitError(
             f"ended with {self.code}: {last or 'it said nothing'}", where="edgekit profile"
         )
-
-    @property
-    def short_of_memory(self) -> bool:
-        """Whether it was killed, or said that it could get no more memory."""
-        killed = self.code in {-9, -15, 137, 143} or self.code in {-6, -11, 134, 139}
-        return killed or (self.code != 0 and bool(_SHORT_OF_MEMORY.search(self.said)))
 
 
 class Teller:

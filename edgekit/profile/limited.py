@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.bundle import Bundle
-from edgekit.errors import GateError
+from edgekit.errors import EdgekitError, GateError
 from edgekit.profile.bundle import usable_artifacts
 from edgekit.profile.elsewhere import Brought, Ended, follow, read_profile
 from edgekit.profile.limits import Fence, Limits, fenced
@@ -39,7 +39,8 @@ def profile_limited(
         artifact: only the one of this id.
 
     Raises:
-        EdgekitError: the run failed for another reason than its memory.
+        RuntimeUnavailableError: the bundle has nothing for ``runtime``, or for this machine.
+        SpecError: processor time cannot be limited here.
     """
     usable = [one.id for one in usable_artifacts(bundle, runtime, artifact)]
     chosen = [f"--runtime={runtime}"] if runtime else []
@@ -48,22 +49,24 @@ def profile_limited(
     else:
         runs = {"": []}
     found, short = [], []
+    failed: EdgekitError | None = None
     simulated = None
     for name, only in runs.items():
         command = [*arguments, *chosen, *only]
         with fenced(limits) as fence:
             simulated = fence.simulated
             ended, profile = _run(bundle, fence, command)
-            starved = fence.killed() > 0 or ended.short_of_memory
         if profile is not None:
             found.append(profile)
-        elif limits.memory_bytes is not None and starved:
-            short.append((name, _wanted(bundle, limits, command)))
-        else:
-            raise ended.error
+            continue
+        wanted = None if limits.memory_bytes is None else _wanted(bundle, limits, command)
+        if wanted is None:
+            failed = ended.error
+            break
+        short.append((name, wanted))
     return Brought(
         profile=_merged(found, simulated) if found else None,
-        error=_error(limits.memory_bytes or 0, short) if short else None,
+        error=failed or (_error(limits.memory_bytes or 0, short) if short else None),
     )
 
 
@@ -76,7 +79,11 @@ def _run(bundle: Bundle, fence: Fence, arguments: Sequence[str]) -> tuple[Ended,
 
 
 def _wanted(bundle: Bundle, limits: Limits, arguments: Sequence[str]) -> int | None:
-    """Bytes that a process which only runs the artifact holds at most without the limit."""
+    """Bytes that a process which only runs the artifact holds at most, where memory has no limit.
+
+    None where that fails, too. So it is known that the limit ended the run: engines have a dozen
+    ways to say that they got no memory, and a killed process says nothing.
+    """
     with fenced(replace(limits, memory_bytes=None)) as fence:
         _, profile = _run(bundle, fence, [*arguments, "--costs", "--seconds=0.1"])
     costs = profile.results[0].costs if profile is not None else None
@@ -94,15 +101,11 @@ def _merged(profiles: Sequence[Profile], simulated: Simulated | None) -> Profile
     )
 
 
-def _error(limit: int, short: Sequence[tuple[str, int | None]]) -> GateError:
-    told = ", ".join(
-        f"{name} (holds {wanted / 1e6:.0f} MB by itself without the limit)" if wanted else name
-        for name, wanted in short
-    )
-    most = max((wanted or 0 for _, wanted in short), default=0)
-    enough = f"more, {max(most, limit) * 1.5 / 1e6:.0f}MB say" if most else "more"
+def _error(limit: int, short: Sequence[tuple[str, int]]) -> GateError:
+    told = ", ".join(f"{name} (by itself it holds {wanted / 1e6:.0f} MB)" for name, wanted in short)
+    enough = max(limit, *(wanted for _, wanted in short)) * 1.5
     return GateError(
-        f"ended by the limit of {limit / 1e6:.0f} MB: {told}",
+        f"{limit / 1e6:.0f} MB are too little for {told}",
         where="--limit memory",
-        fix=f"Give {enough}, or leave these out with --artifact",
+        fix=f"Give more, {enough / 1e6:.0f}MB say, or choose what fits with --artifact",
     )

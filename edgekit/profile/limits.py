@@ -68,13 +68,6 @@ class Fence:
         launch = [sys.executable, "-P", "-m", "edgekit.profile.launch", json.dumps(limits)]
         return [*self.prefix, *launch, *command]
 
-    def killed(self) -> int:
-        """How many processes the kernel killed for memory, as far as the group tells."""
-        if self.cgroup is None:
-            return 0
-        found = re.search(r"^oom_kill (\d+)$", _text(self.cgroup / "memory.events"), re.MULTILINE)
-        return int(found[1]) if found else 0
-
 
 def parse_limits(text: str) -> Limits:
     """Limits from ``cores=1,memory=512MB,cpu=50%``; any of the three.

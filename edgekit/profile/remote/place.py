@@ -22,6 +22,13 @@ __all__ = ["BASE", "Found", "Python", "look", "place_bundle", "place_edgekit"]
 #: Sets ``$base``, where everything is kept.
 BASE = 'base="${XDG_CACHE_HOME:-$HOME/.cache}/edgekit/remote"\n'
 
+#: Removes what was not used for a month: an installation takes hundreds of megabytes.
+_FORGET = """
+old='rm -rf "${1%/ready}"'
+find "$base" -maxdepth 2 -path '*/env-*/ready' -mtime +30 -exec sh -c "$old" sh {} \\; || :
+find "$base" -maxdepth 1 -name 'bundle-*' -mtime +30 -exec rm -rf {} + || :
+"""
+
 _PYTHONS = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
 
 #: Run by each Python there, also by ones that are too old for edgekit.
@@ -134,7 +141,7 @@ def place_edgekit(
     wheels: Path | None,
     tell: Callable[[str], object],
 ) -> Python:
-    """See that edgekit is installed there, once for each version of it.
+    """See that edgekit is installed there: once for each version, extras when they are needed.
 
     Args:
         board: where.
@@ -150,15 +157,17 @@ def place_edgekit(
         OutputError: ``wheels`` holds none.
     """
     as_it_is = named and found.prepared
-    given = _given(wheels)
-    facts = (found.path, found.full, "" if as_it_is else ",".join(extras), bool(given))
-    key = sha256(wheel.data + repr(facts).encode()).hexdigest()[:16]
+    key = sha256(wheel.data + repr((found.path, found.full, as_it_is)).encode()).hexdigest()[:16]
     folder = f'"$base/env-{key}"'
     if as_it_is:
         start = f'PYTHONPATH={folder}/site:"${{PYTHONPATH:-}}" {shlex.quote(found.path)}'
+        extras = ()
     else:
         start = f"{folder}/venv/bin/python"
-    if board.run(f"{BASE}test -f {folder}/ready").code == 0:
+    given = _given(wheels)
+    marks = ["ready", *(f"tried-{extra}" for extra in extras)]
+    there = " && ".join(f"touch -c {folder}/{mark} && test -f {folder}/{mark}" for mark in marks)
+    if not given and board.run(BASE + there).code == 0:
         return Python(key, start)
 
     def send(stream: IO[bytes]) -> None:
@@ -174,11 +183,8 @@ def place_edgekit(
         if as_it_is
         else _venv(python, wheel.name, extras, offline=bool(given))
     )
-    answer = board.run(
-        f"{BASE}set -eu\nrm -rf {folder}\nmkdir -p {folder}\ncd {folder}\n"
-        f"tar xf -\n{install}\ntouch ready",
-        send=send,
-    )
+    script = f"{BASE}set -eu\n{_FORGET}mkdir -p {folder}\ncd {folder}\ntar xf -\n{install}\n"
+    answer = board.run(script + "touch ready", send=send)
     if answer.code:
         raise _not_installed(board, answer, offline=bool(given))
     for line in answer.said.splitlines():
@@ -208,8 +214,15 @@ def _venv(python: str, wheel: str, extras: Sequence[str], *, offline: bool) -> s
     pip = "venv/bin/python -m pip install --quiet --disable-pip-version-check"
     if offline:
         pip += " --no-index --find-links wheels"
-    lines = [f"{python} -m venv --system-site-packages venv", f"{pip} ./{wheel}"]
-    lines += [f"{pip} './{wheel}[{extra}]' || echo 'missing: {extra}' >&2" for extra in extras]
+    lines = [f"test -f ready || {python} -m venv --clear --system-site-packages venv"]
+    lines += [f"test -f ready || {pip} ./{wheel}"]
+    lines += [
+        f"test -f tried-{extra} || {pip} './{wheel}[{extra}]' || echo 'missing: {extra}' >&2\n"
+        f"touch tried-{extra}"
+        for extra in extras
+    ]
+    if offline:  # there may be more in the folder than the last time
+        lines.insert(0, "rm -f tried-*")
     return "\n".join(lines)
 
 
@@ -248,7 +261,7 @@ def place_bundle(board: Board, part: Part, tell: Callable[[str], object]) -> str
     """
     folder = f'"$base/bundle-{part.digest[:16]}"'
     path = f"{folder}/{shlex.quote(part.bundle.path.resolve().name)}"
-    if board.run(f"{BASE}test -f {path}/bundle.json").code == 0:
+    if board.run(f"{BASE}touch -c {folder} && test -f {path}/bundle.json").code == 0:
         return path
     tell(f"Copy {part.bundle.path.name} to {board.name}\n")
     new = f'"$base/bundle-{part.digest[:16]}.$$"'

@@ -20,7 +20,8 @@ from edgekit.profile.remote.wheel import build_wheel
 __all__ = ["profiled_remotely"]
 
 #: Starts the run unless it was started before, tells what it says until it ends, and prints its
-#: exit status and its document. A run whose machine was switched off is begun anew.
+#: exit status and its document. A run whose machine was switched off, or that ended more than a
+#: day ago, is begun anew.
 _FOLLOW = """
 run="$base/run-{key}"
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo unknown)
@@ -28,7 +29,10 @@ alive() {{
   [ "$(cat "$run/boot" 2>/dev/null)" = "$boot" ] && kill -0 "$(cat "$run/pid")" 2>/dev/null
 }}
 [ -f "$run/code" ] || alive || rm -rf "$run"
-if [ ! -d "$run" ]; then
+find "$run/code" -mtime +0 -exec rm -rf "$run" \\; 2>/dev/null
+if [ -d "$run" ]; then
+  echo "Go on with what was begun there before" >&2
+else
   mkdir -p "$run" && : > "$run/err" && echo "$boot" > "$run/boot" || exit 1
   export run base
   setsid=$(command -v setsid)
