@@ -11,6 +11,7 @@ from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
 from edgekit.machine import this_machine
+from edgekit.manifest import Artifact
 from edgekit.profile.records import Profile, Result, Settings
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.sizes import resized
@@ -18,7 +19,7 @@ from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
 from edgekit.verify import Reference, unusable
 
-__all__ = ["profile_bundle"]
+__all__ = ["bundle_feeds", "profile_bundle", "usable_artifacts"]
 
 
 def profile_bundle(
@@ -47,18 +48,7 @@ def profile_bundle(
             machine can run.
         SpecError: the model's batch is fixed, or no dynamic dimension has that name.
     """
-    if runtime is not None:
-        bundle.selected(runtime)
-    artifacts = [a for a in bundle.manifest.artifacts if runtime in {None, a.runtime}]
-    reasons = {artifact.id: unusable(artifact.runtime, artifact.target) for artifact in artifacts}
-    usable = [artifact for artifact in artifacts if not reasons[artifact.id]]
-    if not usable:
-        told = dict.fromkeys(f"{a.runtime}: {reasons[a.id]}" for a in artifacts)
-        raise RuntimeUnavailableError(
-            "; ".join(told),
-            where=str(bundle.path),
-            fix="Profile it on the machine that it was built for",
-        )
+    usable = usable_artifacts(bundle, runtime)
     threads = threads or this_machine().cores
     options = SessionOptions(threads=threads, device=device)
     with ExitStack() as stack:
@@ -74,7 +64,7 @@ def profile_bundle(
         ]
         samples = profile_interleaved(
             entries,
-            _feeds(bundle, batch, sizes or {}),
+            bundle_feeds(bundle, batch, sizes or {}),
             threads=threads,
             min_rounds=50,
             max_rounds=1000,
@@ -96,7 +86,34 @@ def profile_bundle(
     )
 
 
-def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:
+def usable_artifacts(bundle: Bundle, runtime: str | None) -> list[Artifact]:
+    """The artifacts that this machine can run.
+
+    Raises:
+        RuntimeUnavailableError: there are none, or none of ``runtime``.
+    """
+    if runtime is not None:
+        bundle.selected(runtime)
+    artifacts = [a for a in bundle.manifest.artifacts if runtime in {None, a.runtime}]
+    reasons = {artifact.id: unusable(artifact.runtime, artifact.target) for artifact in artifacts}
+    usable = [artifact for artifact in artifacts if not reasons[artifact.id]]
+    if not usable:
+        told = dict.fromkeys(f"{a.runtime}: {reasons[a.id]}" for a in artifacts)
+        raise RuntimeUnavailableError(
+            "; ".join(told),
+            where=str(bundle.path),
+            fix="Profile it on the machine that it was built for",
+        )
+    return usable
+
+
+def bundle_feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:
+    """The first stored sample, as ``batch`` of them and with dynamic dimensions of those sizes.
+
+    Raises:
+        BundleError: it holds none.
+        SpecError: the model's batch is fixed, or no dynamic dimension has that name.
+    """
     manifest = bundle.manifest
     if manifest.reference is None:
         raise BundleError(

@@ -18,7 +18,7 @@ from edgekit.profile.samples import Samples
 from edgekit.runtimes import Session
 from edgekit.spec import Feeds
 
-__all__ = ["BLOCK", "Timed", "profile_interleaved"]
+__all__ = ["BLOCK", "Timed", "no_garbage_collection", "profile_interleaved"]
 
 #: Inferences counted in a row before the next artifact's turn. The first one of each turn is not
 #: counted: it pays for the caches and the sleeping threads that the artifact before it left. Seen
@@ -82,7 +82,7 @@ def profile_interleaved(
                 entry.session.run(entry.feeds or feeds)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     deadline = time.monotonic() + max_seconds
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for number in range(max_rounds):
             if number >= min_rounds and time.monotonic() > deadline:
                 break
@@ -132,7 +132,8 @@ def _named(entry: Timed) -> Iterator[None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """No collection while something is timed; it would count as latency of what runs then."""
     enabled = gc.isenabled()
     gc.disable()
     try:
