@@ -113,7 +113,7 @@ def connect(
         ClientError: nothing answers there, or not for that model.
         SpecError: the inputs do not fit the model.
     """
-    made: type[_Http] | type[_Grpc] = _Http if address.scheme.startswith("http") else _Grpc
+    made: type[_Http | _Grpc] = _Http if address.scheme.startswith("http") else _Grpc
     door = made(address, access)
     try:
         server, inputs = door.describe()
