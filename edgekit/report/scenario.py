@@ -57,6 +57,8 @@ def _figure(outcome: Outcome) -> str:
 
 
 def _proven(outcome: Outcome) -> str:
+    if outcome.bound is None and outcome.dropped:
+        return ""
     if outcome.bound is None:
         return ", too few queries to say what it is at most"
     return f", at most {outcome.bound:.4g} ms with 99 % confidence"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from edgekit.profile.records import Outcome
-from edgekit.profile.scenarios.base import MLPERF, WARM_UP, Ended, Rules, Scenario, Tell
+from edgekit.profile.scenarios.base import WARM_UP, Ended, Rules, Scenario, Tell
 from edgekit.profile.targets.base import Run, Target
 
 __all__ = ["Offline"]
@@ -18,7 +18,10 @@ _LEAST: Final = 24_576
 #: The query is this much larger than what the least duration is expected to need, as loadgen's.
 _SLACK: Final = 1.1
 
-_ATTEMPTS: Final = 4
+#: A query grows by this factor at most: what a short one took says little about a long one.
+_GROWTH: Final = 20
+
+_ATTEMPTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,19 @@ class Offline(Scenario):
 
     def run(self, target: Target, tell: Tell = lambda _: None) -> Ended:
         tell("warm-up")
-        warm, seconds = target.warm_up(WARM_UP)
-        least = max(self.rules.queries, _LEAST if self.rules == MLPERF else 1)
-        per_second = target.streams / seconds
+        warm, _ = target.warm_up(WARM_UP)
+        least = max(self.rules.queries, _LEAST if self.rules.endless else 1)
+        fewest = math.ceil(least / target.batch)
+        count = 2 * target.streams
         for attempt in range(_ATTEMPTS):
-            wanted = math.ceil(per_second * self.rules.seconds * _SLACK)
-            count = max(wanted, math.ceil(least / target.batch))
             tell(f"{count * target.batch} samples")
             run = target.at_once(count)
-            if run.seconds >= self.rules.seconds or run.dropped or attempt == _ATTEMPTS - 1:
+            done = run.seconds >= self.rules.seconds and count >= fewest
+            if done or run.dropped or attempt == _ATTEMPTS - 1:
                 break
             warm += run.queries
-            per_second = max(run.queries / run.seconds, 1.01 * per_second)
+            wanted = math.ceil(count / run.seconds * self.rules.seconds * _SLACK)
+            count = min(max(wanted, fewest, count + 1), _GROWTH * count)
         return Ended(run, self._judged(run, least), warm)
 
     def _judged(self, run: Run, least: int) -> Outcome:

@@ -35,7 +35,7 @@ _LOWEST: Final = 0.01
 _TRIAL: Final = 0.25
 
 #: After a run that counts did not hold, the next is this much slower; so often.
-_BACK, _RETREATS = 0.96, 8
+_BACK, _RETREATS = 0.97, 8
 
 #: The generator may be late by this share of the target, in its 99th percentile.
 _LATE: Final = 0.1
@@ -110,9 +110,10 @@ class _Search:
     def trial(self, rate: float) -> bool:
         """Whether the target holds at this rate, in a short run."""
         scenario = self.scenario
-        count = scenario.count(rate, _TRIAL)
-        # Where there are too few to prove anything, none may be late.
-        most = max(0, most_late(count, scenario.share))
+        count, whole = scenario.count(rate, _TRIAL), scenario.count(rate)
+        # As large a share as in a whole run, which proves more: by its own number a trial would
+        # let fewer through. Where even that has too few to prove anything, none may be late.
+        most = round(max(0, most_late(whole, scenario.share)) * count / whole)
         self.tell(f"trying {rate:.4g}/s, {count / rate:.1f} s")
         run = self.target.open_loop(
             arrivals(rate, count, scenario.seed), GiveUp(scenario.limit, most)
