@@ -72,7 +72,8 @@ def _rules(seconds: float | None, queries: int | None, *, mlperf: bool) -> Rules
                 fix="Leave --seconds out",
             )
         return Rules(MLPERF.seconds, queries or 0, endless=True)
-    return Rules(seconds or Rules().seconds, queries or 0)
+    # Who asks for a number of queries waits for it.
+    return Rules(seconds or Rules().seconds, queries or 0, endless=queries is not None)
 
 
 def _server(target: str | None, rate: float | None, seed: int | None, rules: Rules) -> Server:

@@ -37,7 +37,7 @@ class Offline(Scenario):
     def run(self, target: Target, tell: Tell = lambda _: None) -> Ended:
         tell("warm-up")
         warm, _ = target.warm_up(WARM_UP)
-        least = max(self.rules.queries, _LEAST if self.rules.endless else 1)
+        least = max(self.rules.queries, 1 if self.rules.short_of() else _LEAST)
         fewest = math.ceil(least / target.batch)
         count = 2 * target.streams
         for attempt in range(_ATTEMPTS):

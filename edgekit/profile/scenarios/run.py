@@ -57,6 +57,7 @@ def scenario_of_bundle(
     settings = settings.model_copy(update={"threads": threads})
     artifacts = _selected(bundle, usable_artifacts(bundle, runtime))
     feeds = partial(_sized, bundle, settings.sizes)
+    feeds(settings.batch)  # tells whether it fits before anything is loaded
     run = uuid.uuid4().hex
     results = []
     for artifact in artifacts:
@@ -112,8 +113,8 @@ def scenario_of_server(
     from edgekit.profile.targets.connect import Access, connect, parse_url
 
     address = parse_url(url)
-    progress.stage(f"{scenario.name} on {url}")
     connected = connect(address, settings, access or Access(), data)
+    progress.stage(f"{scenario.name} on {url}")
     started = _now()
     with connected.target as target:
         ended = scenario.run(target, progress.update)
