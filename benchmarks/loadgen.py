@@ -3,14 +3,15 @@
     pip install mlcommons-loadgen
     python benchmarks/loadgen.py [x.edge ...] [--runtime onnxruntime] [--repeats 5] [--seconds 10]
 
-Of each bundle, and of a session that takes exactly 3 ms:
+Of each bundle, and of a session that takes a known time:
 
 - single-stream: p90 and its early-stopping bound, and the median, edgekit's by loadgen's.
 - server: the highest rate that each finds valid under the same target with the same bisection.
   Promised: within 5 % of each other. The target is a multiple of the session's own latency.
 
-Without a bundle, only the session of 3 ms is asked. What counts are ratios of runs that follow each
-other; on a machine with other work the real sessions' are as noisy as it is.
+Without a bundle, only the session of a known time is asked. What counts are ratios of runs that
+follow each other; on a machine with other work they are as noisy as it is, and the longer
+``--steady-ms`` and the lower ``--percentile``, the less.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from edgekit.profile.scenarios.base import Rules
 from edgekit.profile.scenarios.search import highest
 from edgekit.profile.scenarios.server import Server
 from edgekit.profile.scenarios.single_stream import SingleStream
-from edgekit.profile.stats import percentile
+from edgekit.profile.stats import least_samples, percentile
 from edgekit.profile.targets.session import SessionTarget
 from edgekit.spec import Feeds, Outputs
 
@@ -164,11 +165,12 @@ def single_stream(subject: Subject, seconds: float, repeats: int) -> None:
         show(f"{subject.name}: single-stream {name}", values)
 
 
-def server(subject: Subject, seconds: float, repeats: int, multiple: float) -> None:
+def server(subject: Subject, given: argparse.Namespace) -> None:
+    share, seconds = given.percentile, given.seconds
     with SessionTarget(subject.sessions, lambda _: subject.feeds) as target:
         _, latency = target.warm_up(0.5)
-        limit = latency * multiple
-        goal = Goal("p99", "<=", limit * 1e3, "ms")
+        limit = latency * given.multiple
+        goal = Goal(f"p{share:g}", "<=", limit * 1e3, "ms")
         start = 0.5 * len(subject.sessions) / latency
         print(f"{subject.name}: one inference {latency * 1e3:.3f} ms, target {goal}")
 
@@ -177,17 +179,20 @@ def server(subject: Subject, seconds: float, repeats: int, multiple: float) -> N
                 settings.scenario = lg.TestScenario.Server
                 settings.server_target_qps = rate
                 settings.server_target_latency_ns = round(limit * 1e9)
-                settings.server_target_latency_percentile = 0.99
-                settings.min_query_count = 662
+                settings.server_target_latency_percentile = share / 100
+                settings.min_query_count = least_samples(share / 100)
 
             return loadgen(subject, change, seconds).valid
 
         ratios = []
-        for _ in range(repeats):
+        for _ in range(given.repeats):
             own = Server(goal, Rules(seconds)).run(target).outcome
             theirs = highest(holds, start, resolution=0.02, least=start / 100)
             ratios.append(own.value / theirs if theirs and own.valid else float("nan"))
-            print(f"  edgekit {own.value:.1f}/s (valid: {own.valid}), loadgen {theirs:.1f}/s")
+            print(
+                f"  edgekit {own.value:.1f}/s (valid: {own.valid}), loadgen {theirs:.1f}/s",
+                flush=True,
+            )
         middle = show(f"{subject.name}: server, highest valid rate", ratios)
         print(f"  within {PROMISED:.0%}: {'yes' if abs(middle - 1) <= PROMISED else 'NO'}")
 
@@ -199,9 +204,11 @@ def show(what: str, ratios: list[float]) -> float:
     return middle
 
 
-def subjects(bundles: list[Path], runtime: str, streams: int) -> Iterator[Subject]:
-    yield Subject("3 ms", [Steady(0.003) for _ in range(streams)], {})
-    for path in bundles:
+def subjects(given: argparse.Namespace) -> Iterator[Subject]:
+    streams, runtime = given.streams, given.runtime
+    steady = [Steady(given.steady_ms / 1e3) for _ in range(streams)]
+    yield Subject(f"{given.steady_ms:g} ms", steady, {})
+    for path in given.bundles:
         bundle = Bundle.open(path)
         artifact = bundle.selected(runtime)
         options = SessionOptions(threads=1)
@@ -223,10 +230,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--multiple", type=float, default=5, help="of the latency, for the target")
+    parser.add_argument("--percentile", type=float, default=99)
+    parser.add_argument("--steady-ms", type=float, default=3)
     given = parser.parse_args()
-    for subject in subjects(given.bundles, given.runtime, given.streams):
+    for subject in subjects(given):
         single_stream(subject, min(given.seconds, 5), given.repeats)
-        server(subject, given.seconds, given.repeats, given.multiple)
+        server(subject, given)
 
 
 if __name__ == "__main__":
