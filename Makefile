@@ -16,7 +16,7 @@ CONTENDERS := build/contenders
 # The other pruners, which do: edgekit's environment with theirs on top.
 PRUNERS := build/pruners
 
-.PHONY: demo test lint bench bench-quantization bench-compression bench-serving clean
+.PHONY: demo test lint bench bench-quantization bench-compression bench-serving bench-loadgen clean
 
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
@@ -42,6 +42,10 @@ bench-compression: $(READY) $(PRUNERS)/.ready  ## Other pruners beside edgekit's
 
 bench-serving: $(READY) $(CONTENDERS)/.ready  ## Other servers beside edgekit's; takes three quarters of an hour, mostly the soak.
 	$(BIN)/python benchmarks/serving.py --servers $(CONTENDERS)/bin/python --json build/serving.json
+
+bench-loadgen: $(READY)  ## MLPerf's load generator beside edgekit's scenarios; takes a quarter of an hour.
+	$(BIN)/edgekit compress zoo:resnet8-mnist --recipe fp32 -o build/loadgen.edge
+	$(BIN)/python benchmarks/loadgen.py build/loadgen.edge
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgekit.cli._credentials import certificates, read_token
 from edgekit.cli._options import Json
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def client(
         raise typer.BadParameter("--input and --output are for infer")
     if (source is None) is (action is Action.PREDICT):
         raise typer.BadParameter("predict needs a FILE, and nothing else takes one")
-    tls = _certificates(ca, cert, key)
-    with Client(url, _token(token_file), retries=retries, tls=tls) as opened:
+    tls = certificates(ca, cert, key)
+    with Client(url, read_token(token_file), retries=retries, tls=tls) as opened:
         if action is Action.INFER:
             assert model is not None
             feeds = _read(input or [])
@@ -199,33 +200,3 @@ def _listed(array: Array) -> Any:
     import numpy as np
 
     return np.vectorize(lambda item: item.decode(errors="replace"), otypes=[object])(array).tolist()
-
-
-def _token(path: Path | None) -> str | None:
-    import os
-
-    if path is not None:
-        return path.read_text(errors="replace").strip()
-    return os.environ.get("EDGEKIT_TOKEN") or None
-
-
-def _certificates(ca: Path | None, cert: Path | None, key: Path | None) -> Any:
-    if ca is None and cert is None and key is None:
-        return None
-    if cert is None and key is not None:
-        raise typer.BadParameter("--key goes with --cert")
-    import ssl
-
-    from edgekit.errors import SecurityError
-
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        if cert is not None:
-            context.load_cert_chain(cert, key)
-    except OSError as error:  # ssl.SSLError is one
-        raise SecurityError(
-            f"cannot be used: {error.strerror or error}",
-            where=", ".join(str(path) for path in (ca, cert, key) if path is not None),
-            fix="Give PEM files: --ca of the server, --cert and --key of this client",
-        ) from error
-    return context

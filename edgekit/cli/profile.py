@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli._options import BundlePath, Cores, Device, Json, Sizes, Threads
+from edgekit.cli._options import Cores, Device, Json, Sizes, Threads
+
+if TYPE_CHECKING:
+    from edgekit.profile.records import Profile, Settings
 
 if TYPE_CHECKING:
     from edgekit.profile.records import Profile
@@ -84,7 +87,9 @@ def profile(
 ) -> None:
     """Measure the latency of a bundle's artifacts here.
 
-    All artifacts take turns in one run, so that the machine's moods hit them alike.
+    All artifacts take turns in one run, so that the machine's moods hit them alike. With --scenario
+    each runtime's selected artifact gets the load of an MLPerf scenario instead, and the exit code
+    is 1 where a run is not valid by its rules. A URL is a server that gets it.
     """
     from edgekit.bundle import Bundle
     from edgekit.cli._console import shown_progress

@@ -22,7 +22,7 @@ from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
 from edgekit.verify import Reference, unusable
 
-__all__ = ["profile_bundle", "usable_artifacts"]
+__all__ = ["bundle_feeds", "profile_bundle", "usable_artifacts"]
 
 
 def profile_bundle(
@@ -62,7 +62,7 @@ def profile_bundle(
     usable = usable_artifacts(bundle, runtime, artifact)
     threads = threads or this_machine().cores
     options = SessionOptions(threads=threads, device=device)
-    feeds = _feeds(bundle, batch, sizes or {})
+    feeds = bundle_feeds(bundle, batch, sizes or {})
     # First, while this process holds nothing that competes for memory.
     measured = measure_costs(bundle, usable, feeds, options) if costs else {}
     with ExitStack() as stack:
@@ -76,7 +76,7 @@ def profile_bundle(
             )
             for artifact in usable
         ]
-        feeds = _feeds(bundle, batch, sizes or {})
+        feeds = bundle_feeds(bundle, batch, sizes or {})
         samples = profile_interleaved(
             entries,
             feeds,
@@ -146,7 +146,13 @@ def usable_artifacts(
     return usable
 
 
-def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:
+def bundle_feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:
+    """The first stored sample, as ``batch`` of them and with dynamic dimensions of those sizes.
+
+    Raises:
+        BundleError: it holds none.
+        SpecError: the model's batch is fixed, or no dynamic dimension has that name.
+    """
     manifest = bundle.manifest
     if manifest.reference is None:
         raise BundleError(

@@ -56,23 +56,30 @@ class Outcome(_Record):
     """How a scenario of MLPerf's loadgen ended.
 
     Attributes:
-        valid: whether the rules of the scenario are met (duration, queries, latency bound).
-        reasons: what is not met.
+        valid: whether the rules of the run are met (duration, queries, answers, latency bound).
+        reasons: what is not met, in words.
+        short_of: what MLPerf's own rules ask beyond those of the run, in words.
         queries: that were issued.
         samples: in all queries.
         seconds: from the first query that was due to the last answer.
         metric: what the scenario is judged by: ``p90 latency``, ``p99 latency``, ``queries/s``
             or ``samples/s``.
-        value: of it; latencies in milliseconds.
-        bound: of the early-stopping rule for that latency percentile, in milliseconds; None where
-            there are too few queries to give one.
+        value: of it; latencies in milliseconds. The rate that was offered last where none was
+            valid.
+        bound: of the early-stopping rule for the latency percentile, in milliseconds; None where
+            there are too few queries to give one, or no percentile is judged.
         target: percentile (0 to 100) and milliseconds that the server scenario must hold.
+        latency: that percentile at the rate that was found, in milliseconds.
         tried: rates of the search, in the order they were tried, and whether each was valid.
+        seed: of the arrivals.
+        late_ms: 99th percentile of how late the load generator itself was; None in closed loops.
         dropped: queries without an answer; each makes the run invalid.
+        lost: how many of them, by reason.
     """
 
     valid: bool
     reasons: tuple[str, ...] = ()
+    short_of: tuple[str, ...] = ()
     queries: int
     samples: int
     seconds: float
@@ -80,8 +87,12 @@ class Outcome(_Record):
     value: float
     bound: float | None = None
     target: tuple[float, float] | None = None
+    latency: float | None = None
     tried: tuple[tuple[float, bool], ...] = ()
+    seed: int | None = None
+    late_ms: float | None = None
     dropped: int = 0
+    lost: dict[str, int] = {}
 
 
 class Energy(_Record):

@@ -22,7 +22,7 @@ from edgekit.profile.warmup import Clock, warm_up
 from edgekit.runtimes import Session
 from edgekit.spec import Feeds
 
-__all__ = ["BLOCK", "Timed", "profile_interleaved"]
+__all__ = ["BLOCK", "Timed", "no_garbage_collection", "profile_interleaved"]
 
 #: Inferences counted in a row before the next artifact's turn. The first one of each turn is not
 #: counted: it pays for the caches and the sleeping threads that the artifact before it left. Seen
@@ -88,7 +88,7 @@ def profile_interleaved(
     warm_ups = [_warmed(entry, feeds, warmup, limit, clock) for entry in entries]
     started = datetime.now(UTC).isoformat(timespec="seconds")
     weather = ConditionsWatch(clock)
-    with _no_garbage_collection():
+    with no_garbage_collection():
         taken = _rounds(entries, feeds, min_rounds, max_rounds, max_seconds, clock, weather)
     conditions = weather.stop()
     run = uuid.uuid4().hex
@@ -179,7 +179,8 @@ def _named(entry: Timed) -> Iterator[None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """No collection while something is timed; it would count as latency of what runs then."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,0 +1,146 @@
+"""``edgekit profile`` with a scenario, or of a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.errors import SpecError
+
+if TYPE_CHECKING:
+    from edgekit.profile.records import Profile, Settings
+    from edgekit.profile.scenarios.base import Scenario
+
+__all__ = ["ScenarioOptions", "is_url"]
+
+#: Requests under way at a time in the offline scenario of a server.
+_UNDER_WAY = 32
+
+
+def is_url(source: str) -> bool:
+    """Whether a server is meant, and not a bundle."""
+    return "://" in source
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioOptions:
+    """What was asked for; None where nothing was."""
+
+    scenario: str | None
+    target: str | None
+    rate: float | None
+    queries: int | None
+    streams: int | None
+    seed: int | None
+    mlperf: bool
+    seconds: float | None
+    data: Path | None
+    token_file: Path | None
+    ca: Path | None
+
+    def wanted(self, source: str) -> bool:
+        """Whether a scenario is to run.
+
+        Raises:
+            SpecError: an option was given that nothing is to be done with.
+        """
+        if not is_url(source):
+            of_servers = {"--data": self.data, "--token-file": self.token_file, "--ca": self.ca}
+            _refuse(of_servers, "is for a server", f"Give a URL instead of {source}")
+        if self.scenario is not None or is_url(source):
+            return True
+        of_scenarios = {
+            "--target": self.target,
+            "--rate": self.rate,
+            "--queries": self.queries,
+            "--streams": self.streams,
+            "--seed": self.seed,
+            "--mlperf": self.mlperf or None,
+        }
+        _refuse(of_scenarios, "is for a scenario", "Add --scenario server, say")
+        return False
+
+    def run(
+        self, source: str, settings: Settings, runtime: str | None, cores: str | None
+    ) -> Profile:
+        """Run it on a bundle, or on a server.
+
+        Args:
+            source: a path or a URL.
+            settings: without the streams.
+            runtime: only this runtime's artifacts.
+            cores: that this process was told to run on.
+
+        Raises:
+            EdgekitError: options do not go together, or the work failed.
+        """
+        from edgekit.profile.scenarios.choose import choose
+
+        scenario = choose(
+            self.scenario or "single-stream",
+            target=self.target,
+            rate=self.rate,
+            seconds=self.seconds,
+            queries=self.queries,
+            seed=self.seed,
+            mlperf=self.mlperf,
+        )
+        if is_url(source):
+            of_sessions = {
+                "--runtime": runtime,
+                "--threads": settings.threads,
+                "--device": settings.device,
+                "--cores": cores,
+            }
+            _refuse(of_sessions, "is the server's own business", "Give it to edgekit serve")
+            return self._of_server(source, scenario, settings)
+        return self._of_bundle(source, scenario, settings, runtime)
+
+    def _of_bundle(
+        self, source: str, scenario: Scenario, settings: Settings, runtime: str | None
+    ) -> Profile:
+        from edgekit.bundle import Bundle
+        from edgekit.cli._console import shown_progress
+        from edgekit.profile.scenarios.run import scenario_of_bundle
+
+        with shown_progress() as progress:
+            return scenario_of_bundle(
+                Bundle.open(Path(source)),
+                scenario,
+                runtime=runtime,
+                settings=settings.model_copy(update={"streams": self.streams or 1}),
+                progress=progress,
+            )
+
+    def _of_server(self, url: str, scenario: Scenario, settings: Settings) -> Profile:
+        from edgekit.cli._console import shown_progress
+        from edgekit.cli._credentials import certificates, read_token
+        from edgekit.cli._extras import needs
+
+        extra = "serve" if url.startswith("grpc") else "client"
+        with needs(extra, f"edgekit profile {url}"), needs("client", f"edgekit profile {url}"):
+            from edgekit.profile.scenarios.run import scenario_of_server
+            from edgekit.profile.targets.connect import Access
+
+            if extra == "serve":
+                import grpc  # noqa: F401, tells whether it can be asked
+        streams = self.streams or (_UNDER_WAY if scenario.name == "offline" else 1)
+        with shown_progress() as progress:
+            return scenario_of_server(
+                url,
+                scenario,
+                settings=settings.model_copy(update={"streams": streams}),
+                access=Access(
+                    read_token(self.token_file), certificates(self.ca, None, None), self.ca
+                ),
+                data=self.data,
+                progress=progress,
+            )
+
+
+def _refuse(options: Mapping[str, object], why: str, fix: str) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise SpecError(why, where=option, fix=fix)

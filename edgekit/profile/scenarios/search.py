@@ -1,0 +1,60 @@
+"""The highest rate that a trial lets through: bracket it, then bisect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+__all__ = ["highest"]
+
+#: Trials of one search; enough for a first guess that is wrong by a factor of thousands.
+_MOST = 40
+
+
+def highest(
+    holds: Callable[[float], bool], start: float, *, resolution: float, least: float
+) -> float:
+    """The highest rate that holds, to within ``resolution``.
+
+    A trial on a busy machine may fail by chance, and a bracket that was built on it hides every
+    rate above. So the rate above the one that was found is tried once more before it is believed.
+
+    Args:
+        holds: tries a rate.
+        start: the first one to try.
+        resolution: such as 0.02: the next higher rate, by that share, was tried and failed.
+        least: below it none is tried.
+
+    Returns:
+        0 where none holds.
+    """
+    trials = 0
+
+    def tried(rate: float) -> bool:
+        nonlocal trials
+        trials += 1
+        return holds(rate)
+
+    low, high = 0.0, math.inf
+    rate = start
+    while trials < _MOST:
+        if tried(rate):
+            low = rate
+        else:
+            high = rate
+        if high < low:  # the machine is quieter than it was
+            high = math.inf
+        if low == 0.0:
+            rate /= 2
+            if rate < least:
+                return 0.0
+        elif high == math.inf:
+            rate = low * 2
+        elif high > low * (1 + resolution):
+            rate = math.sqrt(low * high)
+        elif not tried(high):
+            break
+        else:
+            low, high = high, math.inf
+            rate = low * (1 + 4 * resolution)
+    return low
