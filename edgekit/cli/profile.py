@@ -13,6 +13,7 @@ __all__ = ["profile"]
 
 
 def profile(
+    context: typer.Context,
     bundle: BundlePath,
     runtime: Annotated[str | None, typer.Option(help="Only this runtime's artifacts.")] = None,
     threads: Threads = None,
@@ -20,10 +21,32 @@ def profile(
     cores: Cores = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
     size: Sizes = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Time limit of the run [default: 20]; of each point, with --sweep [default: 5].",
+        ),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B ...",
+            help="Try other settings: threads=1,2 batch=1,8 streams=1,2 runtime=A,B "
+            "precision=fp32,int8 size:DIMENSION=16,128, or some of them.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run of this command that was stopped.")
+    ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write everything that was measured as JSON here."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write everything that was measured as JSON here [default: a new file in "
+            "NAME-profiles beside the bundle].",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -31,21 +54,23 @@ def profile(
 
     All artifacts take turns in one run, so that the machine's moods hit them alike.
     """
-    from edgekit import strict_json
-    from edgekit.atomic import write_file
     from edgekit.bundle import Bundle
-    from edgekit.cli._console import print_json, shown_progress, stdout
+    from edgekit.cli._console import print_json, stdout
+    from edgekit.cli._kept import begun, keeping, kept
+    from edgekit.cli._live import live_view
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.sizes import parse_sizes
+    from edgekit.profile.sweep import parse_sweep
     from edgekit.report.table import print_latency
     from edgekit.runtimes.cores import hold_process
 
     if cores is not None:
         held = hold_process(cores)
         threads = threads or held
+    wanted = parse_sweep(sweep) if sweep else None
     opened = Bundle.open(bundle)
-    with shown_progress() as progress:
-        progress.stage("Profile")
+    path, journal = begun(opened, output, context.params, resume=resume)
+    with keeping(journal), live_view(json=json) as view:
         found = profile_bundle(
             opened,
             runtime=runtime,
@@ -54,11 +79,14 @@ def profile(
             batch=batch,
             sizes=parse_sizes(size or []),
             seconds=seconds,
+            sweep=wanted,
+            journal=journal,
+            view=view,
         )
-    document = found.model_dump(mode="json")
-    if output is not None:
-        write_file(output, strict_json.dumps(document).encode())
+    stored = kept(found, path, journal)
     if json:
-        print_json(document)
+        print_json(found.model_dump(mode="json"))
     else:
         print_latency(found.samples, stdout())
+    if not stored:
+        raise typer.Exit(2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import edgekit
@@ -11,14 +10,18 @@ from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
 from edgekit.machine import this_machine
-from edgekit.profile.records import Profile, Result, Settings
-from edgekit.profile.runner import Timed, profile_interleaved
+from edgekit.profile.journal import Journal
+from edgekit.profile.points import Point, Unseen, View, measure_points
+from edgekit.profile.records import Profile, Settings
 from edgekit.profile.sizes import resized
-from edgekit.runtimes import SessionOptions
+from edgekit.profile.sweep import Sweep, planned
 from edgekit.spec import Feeds
 from edgekit.verify import Reference, unusable
 
 __all__ = ["profile_bundle"]
+
+_SECONDS = 20.0
+_POINT_SECONDS = 5.0
 
 
 def profile_bundle(
@@ -29,7 +32,10 @@ def profile_bundle(
     device: str | None = None,
     batch: int = 1,
     sizes: Mapping[str, int] | None = None,
-    seconds: float = 20.0,
+    seconds: float | None = None,
+    sweep: Sweep | None = None,
+    journal: Journal | None = None,
+    view: View | None = None,
 ) -> Profile:
     """Latency of every artifact that this machine can run, all in one interleaved run.
 
@@ -40,7 +46,11 @@ def profile_bundle(
         device: where every session runs, see :class:`~edgekit.runtimes.SessionOptions`.
         batch: samples in one inference: the first stored one, repeated.
         sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
-        seconds: time limit of the run.
+        seconds: time limit of the run [default: 20]; of each point, in a sweep [default: 5].
+        sweep: other settings to measure, see :func:`~edgekit.profile.sweep.planned`; the others
+            are for what it does not say.
+        journal: where what is measured is written as it happens, and what was before.
+        view: watches between rounds.
 
     Raises:
         RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
@@ -59,40 +69,45 @@ def profile_bundle(
             where=str(bundle.path),
             fix="Profile it on the machine that it was built for",
         )
-    threads = threads or this_machine().cores
-    options = SessionOptions(threads=threads, device=device)
-    with ExitStack() as stack:
-        entries = [
-            Timed(
-                artifact.id,
-                artifact.runtime,
-                stack.enter_context(
-                    runtimes.require(artifact.runtime).load(bundle.file(artifact), options)
-                ),
-            )
-            for artifact in usable
-        ]
-        samples = profile_interleaved(
-            entries,
-            _feeds(bundle, batch, sizes or {}),
-            threads=threads,
-            min_rounds=50,
-            max_rounds=1000,
-            max_seconds=seconds,
+    settings = Settings(
+        threads=threads or this_machine().cores, batch=batch, sizes=dict(sizes or {}), device=device
+    )
+    if sweep is None:
+        points = [Point(artifact, settings) for artifact in usable]
+        impossible: list[Point] = []
+    else:
+        points, impossible = planned(bundle, sweep, settings)
+    view = view or Unseen()
+    for point in impossible:
+        view.skips(point, point.reason)
+    results, refused = measure_points(
+        bundle,
+        points,
+        lambda one: _feeds(bundle, one.batch, one.sizes),
+        seconds=(seconds or _POINT_SECONDS) if sweep else (seconds or _SECONDS) / len(points),
+        min_rounds=10 if sweep else 50,
+        journal=journal or Journal(),
+        view=view,
+        skip=sweep is not None,
+    )
+    skipped = {point.name: point.reason for point in impossible} | refused
+    if not results:
+        raise RuntimeUnavailableError(
+            "; ".join(f"{name}: {reason}" for name, reason in skipped.items()),
+            where=str(bundle.path),
+            fix="Sweep other settings",
         )
-    names = sorted({artifact.runtime for artifact in usable})
-    settings = Settings(threads=threads, batch=batch, sizes=dict(sizes or {}), device=device)
+    measured = {point.artifact.id: point.artifact for point in points}
+    names = sorted({artifact.runtime for artifact in measured.values()})
     return Profile(
         edgekit=edgekit.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=bundle.manifest.name,
-        artifacts={artifact.id: artifact.files[0].sha256 for artifact in usable},
+        artifacts={artifact.id: artifact.files[0].sha256 for artifact in measured.values()},
         versions={name: runtimes.require(name).status().version or "" for name in names},
         machine=this_machine(),
-        results=tuple(
-            Result(samples=one.model_copy(update={"device": device}), settings=settings)
-            for one in samples
-        ),
+        results=tuple(results),
+        skipped=skipped,
     )
 
 
