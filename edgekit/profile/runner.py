@@ -9,15 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
+from itertools import repeat
+from typing import Final
 
 import numpy as np
 
 from edgekit.errors import EdgekitError
 from edgekit.machine import this_machine
-from edgekit.profile.samples import Samples, Watch
+from edgekit.profile.conditions import ConditionsWatch
+from edgekit.profile.samples import Samples, WarmUp, Watch
 from edgekit.profile.streams import Streams, timed_block
+from edgekit.profile.warmup import Clock, warm_up
 from edgekit.runtimes import Session
 from edgekit.spec import Feeds
 
@@ -28,6 +30,9 @@ __all__ = ["BLOCK", "Timed", "profile_interleaved"]
 #: on two cores with EfficientNet-Lite0: an OpenVINO session of 1.3 ms alone took 2.7 ms when it
 #: took turns with ONNX Runtime one by one, 1.5 ms in blocks of four after an uncounted one.
 BLOCK = 4
+
+_WARM_UP_SHARE: Final = 0.25
+_ORDERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ def profile_interleaved(
     min_rounds: int,
     max_rounds: int,
     max_seconds: float,
-    warmup: int = 10,
+    warmup: int | None = None,
+    clock: Clock = time.perf_counter_ns,
     watch: Watch | None = None,
 ) -> list[Samples]:
     """Time every entry on the same feeds, in blocks, in another order each round.
@@ -75,7 +81,9 @@ def profile_interleaved(
         min_rounds: at least this many rounds, however long they take.
         max_rounds: at most this many.
         max_seconds: no new round after this time.
-        warmup: inferences of each entry before the first round.
+        warmup: inferences of each entry before the first round; None for as many as it takes until
+            latencies are stable, in at most a quarter of ``max_seconds`` for all entries.
+        clock: nanoseconds; another one for synthetic engines.
         watch: is given what each round added, between rounds: what it takes is in no latency.
 
     Returns:
@@ -84,81 +92,135 @@ def profile_interleaved(
     Raises:
         EdgekitError: an inference failed.
     """
-    order = np.random.default_rng(0)
-    run = uuid.uuid4().hex
-    taken: list[list[tuple[int, int]]] = [[] for _ in entries]
+    limit = max_seconds * _WARM_UP_SHARE / max(1, len(entries))
     with ExitStack() as stack:
-        turns = [stack.enter_context(_Turns(entry, entry.feeds or feeds)) for entry in entries]
-        for entry, turn in zip(entries, turns, strict=True):
-            with _named(entry):
-                turn.warm_up(warmup)
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        begin = time.perf_counter_ns()
-
-        def records(first: int) -> list[Samples]:
-            """All rounds from that one on."""
-            return [
-                Samples(
-                    artifact=turn.entry.artifact,
-                    runtime=turn.entry.runtime,
-                    run=run,
-                    shapes={name: array.shape for name, array in turn.feeds.items()},
-                    threads=turn.entry.threads or threads,
-                    warmup=warmup,
-                    block=turn.size,
-                    latencies_ns=tuple(took for _, took in values[first * turn.size :]),
-                    starts_ns=tuple(start - begin for start, _ in values[first * turn.size :]),
-                    machine=this_machine(),
-                    started=started,
-                )
-                for turn, values in zip(turns, taken, strict=True)
-            ]
-
-        deadline = time.monotonic() + max_seconds
+        turns = [_Turns(entry, entry.feeds or feeds, clock, stack) for entry in entries]
+        for turn in turns:
+            turn.warm_up(warmup, limit)
+        record = _Recorder(turns, threads, known_warm_up=warmup is None, began=clock())
+        weather = ConditionsWatch(clock)
         stack.enter_context(_no_garbage_collection())
-        for number in range(max_rounds):
-            if number >= min_rounds and time.monotonic() > deadline:
-                break
-            for index in order.permutation(len(entries)):
-                with _named(entries[index]):
-                    taken[index] += turns[index].take()
+        for number in _rounds(turns, min_rounds, max_rounds, max_seconds, clock, weather):
             if watch is not None:
-                watch(records(number))
-        return records(0)
+                watch(record.since(number))
+        conditions = weather.stop()
+    return [one.model_copy(update={"conditions": conditions}) for one in record.since(0)]
 
 
 class _Turns:
-    """What an entry does when it is its turn."""
+    """What an entry does when it is its turn, and what came of it.
 
-    def __init__(self, entry: Timed, feeds: Feeds) -> None:
-        self.entry, self.feeds = entry, feeds
+    Attributes:
+        size: inferences that a turn adds.
+        starts: when each inference began, by the clock.
+        latencies: what each took, in nanoseconds.
+        warm: how its warm-up went.
+    """
+
+    def __init__(self, entry: Timed, feeds: Feeds, clock: Clock, stack: ExitStack) -> None:
+        self.entry, self.feeds, self._clock = entry, feeds, clock
         self.size = entry.block * (1 + len(entry.others))
-        self._streams = Streams((entry.session, *entry.others)) if entry.others else None
+        self.starts: list[int] = []
+        self.latencies: list[int] = []
+        self.warm = WarmUp(calls=0, seconds=0.0, steady=False)
+        self._calls = range(entry.block)
+        self._streams: Streams | None = None
+        if entry.others:
+            self._streams = Streams((entry.session, *entry.others), feeds, clock)
+            stack.callback(self._streams.close)
 
-    def warm_up(self, count: int) -> None:
+    def warm_up(self, calls: int | None, limit: float) -> None:
+        """That many calls, or until latencies are stable, in at most ``limit`` seconds."""
+        with _named(self.entry):
+            if calls is None:
+                self.warm = warm_up(self._once, self._clock, limit)
+                return
+            start = self._clock()
+            for _ in range(calls):
+                self._once()
+            seconds = (self._clock() - start) / 1e9
+            self.warm = WarmUp(calls=calls, seconds=seconds, steady=False)
+
+    def _once(self) -> None:
         if self._streams is not None:
-            self._streams.block(self.feeds, count)
-        for _ in range(0 if self._streams else count):
+            self._streams.block(range(1))
+        else:
             self.entry.session.run(self.feeds)
 
-    def take(self) -> list[tuple[int, int]]:
-        """When each inference of the turn began, and what it took, in nanoseconds."""
-        if self._streams is not None:
-            return self._streams.block(self.feeds, self.entry.block)
-        self.entry.session.run(self.feeds)
-        return timed_block(self.entry.session, self.feeds, self.entry.block)
+    def take(self) -> None:
+        """One turn: an inference that is not counted, then those that are."""
+        with _named(self.entry):
+            if self._streams is None:
+                session = self.entry.session
+                session.run(self.feeds)
+                timed_block(
+                    session, self.feeds, self._calls, self._clock, self.starts, self.latencies
+                )
+                return
+            for start, took in self._streams.block(self._calls):
+                self.starts.append(start)
+                self.latencies.append(took)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+class _Recorder:
+    """Makes records of turns."""
+
+    def __init__(
+        self, turns: Sequence[_Turns], threads: int | None, *, known_warm_up: bool, began: int
     ) -> None:
-        if self._streams is not None:
-            self._streams.close()
+        self._turns, self._threads, self._began = turns, threads, began
+        self._known_warm_up = known_warm_up
+        self._run = uuid.uuid4().hex
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def since(self, number: int) -> list[Samples]:
+        """All rounds from that one on."""
+        return [
+            Samples(
+                artifact=turn.entry.artifact,
+                runtime=turn.entry.runtime,
+                run=self._run,
+                shapes={name: array.shape for name, array in turn.feeds.items()},
+                threads=turn.entry.threads or self._threads,
+                warmup=turn.warm.calls,
+                block=turn.size,
+                latencies_ns=tuple(turn.latencies[number * turn.size :]),
+                starts_ns=tuple(at - self._began for at in turn.starts[number * turn.size :]),
+                warm_up=turn.warm if self._known_warm_up else None,
+                machine=this_machine(),
+                started=self._started,
+            )
+            for turn in self._turns
+        ]
+
+
+def _rounds(
+    turns: Sequence[_Turns],
+    least: int,
+    most: int,
+    max_seconds: float,
+    clock: Clock,
+    weather: ConditionsWatch,
+) -> Iterator[int]:
+    """Lets all take turns; gives the number of each round when it is over."""
+    generator = np.random.default_rng(0)
+    orders = (order for _ in repeat(None) for order in _orders(generator, len(turns)))
+    takes = [turn.take for turn in turns]
+    deadline = clock() + int(max_seconds * 1e9)
+    for number in range(most):
+        if number >= least and clock() > deadline:
+            break
+        weather.look()
+        for index in next(orders):
+            takes[index]()
+        yield number
+
+
+def _orders(generator: np.random.Generator, count: int) -> list[list[int]]:
+    """Many shuffled orders at once: numpy takes microseconds a call."""
+    rows = np.tile(np.arange(count), (_ORDERS, 1))
+    orders: list[list[int]] = generator.permuted(rows, axis=1).tolist()
+    return orders
 
 
 @contextmanager

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from typing import Final, Literal
 
 import numpy as np
 
 from edgekit.errors import EdgekitError
+from edgekit.profile.percentiles import (
+    Percentile,
+    early_stopping,
+    least_samples,
+    percentile,
+    percentile_interval,
+)
 from edgekit.profile.samples import Samples
 from edgekit.spec import Array
 
-__all__ = ["Comparison", "Summary", "compare", "least_samples", "percentile", "summarize"]
+__all__ = [
+    "MARGIN",
+    "PERCENTILES",
+    "Comparison",
+    "Percentile",
+    "Summary",
+    "compare",
+    "early_stopping",
+    "least_samples",
+    "percentile",
+    "percentile_interval",
+    "summarize",
+]
 
-_CONFIDENCE = 0.99
-_RESAMPLES = 2000
+PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
+
+#: The smallest relative difference of medians that counts. One artifact loaded twice may differ by
+#: this much, as its weights and buffers lie elsewhere in memory.
+MARGIN: Final = 0.02
+
+_RESAMPLES: Final = 2000
+#: Units of the bootstrap at most: longer runs are resampled in stretches of several rounds, as
+#: rounds close to each other are alike.
+_UNITS: Final = 50
+_CHUNK: Final = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +54,9 @@ class Summary:
         count: number of samples.
         p99_supported: whether there are enough samples to speak of a 99th percentile, see
             :func:`least_samples`.
+        percentiles: with their intervals, for each of :data:`PERCENTILES`.
+        outliers: samples beyond :attr:`outlier_limit`. They are part of every statistic here.
+        outlier_limit: p50 and ten times the median absolute deviation (at least 5 % of p50).
     """
 
     count: int
@@ -37,6 +67,9 @@ class Summary:
     lowest: float
     highest: float
     p99_supported: bool
+    percentiles: dict[float, Percentile]
+    outliers: int
+    outlier_limit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,45 +80,57 @@ class Comparison:
     low: float
     high: float
 
+    @property
+    def verdict(self) -> Literal["faster", "slower", "same", "unclear"]:
+        """``faster`` and ``slower``: the interval excludes 1, and the ratio is beyond the margin.
 
-def percentile(values: Sequence[float] | Array, share: float) -> float:
-    """The ``share`` percentile (0 to 100), interpolated linearly between samples."""
-    return float(np.percentile(np.asarray(values), share))
+        ``same``: the interval excludes every difference that counts; with ``unclear`` there may be
+        one, but these samples do not show it.
+        """
+        if self.low > 1.0 and self.ratio >= 1.0 + MARGIN:
+            return "faster"
+        if self.high < 1.0 and self.ratio <= 1.0 / (1.0 + MARGIN):
+            return "slower"
+        inside = self.low >= 1.0 / (1.0 + MARGIN) and self.high <= 1.0 + MARGIN
+        return "same" if inside else "unclear"
+
+    def words(self, fast: str, slow: str) -> str:
+        """The verdict as a sentence on two names."""
+        interval = f"({self.low:.2f} to {self.high:.2f})"
+        if self.verdict in {"faster", "slower"}:
+            return f"{fast} is {self.ratio:.2f}x as fast as {slow} {interval}"
+        beyond = "" if self.verdict == "same" else " beyond the noise"
+        return f"no difference between {fast} and {slow}{beyond} {interval}"
 
 
 def summarize(samples: Samples) -> Summary:
-    """Mean, extremes and percentiles of the samples."""
+    """Mean, extremes and percentiles of the samples: of all of them, outliers too."""
     values = np.asarray(samples.latencies_ns) / 1e6
+    found = {share: percentile_interval(values, share) for share in PERCENTILES}
+    median = found[50.0].value
+    deviation = float(np.median(np.abs(values - median)))
+    limit = median + max(10 * deviation, 0.05 * median)
     return Summary(
         count=values.size,
         mean=float(values.mean()),
-        p50=percentile(values, 50),
-        p90=percentile(values, 90),
-        p99=percentile(values, 99),
+        p50=median,
+        p90=found[90.0].value,
+        p99=found[99.0].value,
         lowest=float(values.min()),
         highest=float(values.max()),
-        p99_supported=values.size >= least_samples(0.99),
+        p99_supported=found[99.0].told,
+        percentiles=found,
+        outliers=int(np.count_nonzero(values > limit)),
+        outlier_limit=limit,
     )
-
-
-@cache
-def least_samples(share: float) -> int:
-    """The fewest samples that bound the ``share`` percentile with 99 % confidence.
-
-    MLPerf Inference's early stopping rule with one sample dropped (t = 1): the smallest n with
-    P(Binomial(n, 1 - share) <= 1) <= 0.01. It gives 11 for p50, 64 for p90 and 662 for p99.
-    """
-    count = 1
-    while _at_most_one(count, 1.0 - share) > 1.0 - _CONFIDENCE + 1e-12:
-        count += 1
-    return count
 
 
 def compare(slow: Samples, fast: Samples) -> Comparison:
     """How many times as fast ``fast`` is as ``slow``: the ratio of their medians.
 
-    The interval is a percentile bootstrap over rounds. Both artifacts ran in each round, so a
-    resampled round takes the machine's speed of that moment along for both.
+    The interval is a percentile bootstrap over rounds, in up to 50 stretches of them. Both
+    artifacts ran in each round, so a resampled round takes the machine's speed of that moment
+    along for both.
 
     Raises:
         EdgekitError: the two were not taken in the same interleaved run.
@@ -96,10 +141,13 @@ def compare(slow: Samples, fast: Samples) -> Comparison:
             where=f"samples of {slow.artifact} and {fast.artifact}",
             fix="Profile both together",
         )
-    first, second = (np.reshape(s.latencies_ns, (-1, s.block)) for s in (slow, fast))
+    first, second = (np.asarray(samples.latencies_ns) for samples in (slow, fast))
+    rounds = math.ceil(len(first) / slow.block)
+    unit = np.arange(len(first)) // slow.block // math.ceil(rounds / _UNITS)
+    units = int(unit[-1]) + 1
     generator = np.random.default_rng(0)
-    picks = generator.integers(0, len(first), (_RESAMPLES, len(first)))
-    ratios = _medians(first[picks]) / _medians(second[picks])
+    counts = generator.multinomial(units, np.full(units, 1.0 / units), _RESAMPLES)
+    ratios = _medians(first, unit, counts) / _medians(second, unit, counts)
     return Comparison(
         ratio=float(np.median(first) / np.median(second)),
         low=percentile(ratios, 2.5),
@@ -107,13 +155,23 @@ def compare(slow: Samples, fast: Samples) -> Comparison:
     )
 
 
-def _medians(rounds: Array) -> Array:
-    """Median of each resample; input of shape (resamples, rounds, block)."""
-    medians: Array = np.median(rounds.reshape(len(rounds), -1), axis=1)
-    return medians
+def _medians(values: Array, unit: Array, counts: Array) -> Array:
+    """Median of each resample.
 
+    A resample takes every unit some times. Sorting once and adding up these times along the sorted
+    values finds all medians, without making any resample.
 
-def _at_most_one(count: int, chance: float) -> float:
-    """P(Binomial(count, chance) <= 1)."""
-    none = math.pow(1.0 - chance, count)
-    return none + count * chance * math.pow(1.0 - chance, count - 1)
+    Args:
+        values: shape ``[samples]``.
+        unit: that each value belongs to, shape ``[samples]``.
+        counts: how often each resample takes each unit, shape ``[resamples, units]``.
+    """
+    order = np.argsort(values)
+    ordered, owner = values[order], unit[order]
+    found = []
+    for part in np.array_split(counts, math.ceil(counts.shape[0] * len(values) / _CHUNK)):
+        taken = np.cumsum(part[:, owner], axis=1)
+        half = taken[:, -1:] / 2
+        lower, upper = (taken < half).sum(axis=1), (taken <= half).sum(axis=1)
+        found.append((ordered[lower] + ordered[upper]) / 2)
+    return np.concatenate(found)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError
 
+from edgekit.profile.warmup import Clock
 from edgekit.runtimes import Session
 from edgekit.spec import Feeds
 
 __all__ = ["Streams", "timed_block"]
 
 
-def timed_block(session: Session, feeds: Feeds, count: int) -> list[tuple[int, int]]:
-    """When each of ``count`` inferences in a row began, and what it took; in nanoseconds."""
-    taken = []
-    for _ in range(count):
-        start = time.perf_counter_ns()
-        session.run(feeds)
-        taken.append((start, time.perf_counter_ns() - start))
-    return taken
+def timed_block(
+    session: Session,
+    feeds: Feeds,
+    calls: range,
+    clock: Clock,
+    starts: list[int],
+    latencies: list[int],
+) -> None:
+    """Inferences in a row: adds when each began and what it took. As little happens as can be."""
+    run = session.run
+    for _ in calls:
+        start = clock()
+        run(feeds)
+        end = clock()
+        starts.append(start)
+        latencies.append(end - start)
 
 
 class Streams:
@@ -28,21 +36,21 @@ class Streams:
 
     Args:
         sessions: one a stream; they stay the caller's to close.
+        feeds: the input of every inference.
+        clock: nanoseconds.
     """
 
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        self._sessions = sessions
+    def __init__(self, sessions: Sequence[Session], feeds: Feeds, clock: Clock) -> None:
+        self._sessions, self._feeds, self._clock = sessions, feeds, clock
         self._threads = ThreadPoolExecutor(len(sessions), thread_name_prefix="edgekit-stream")
         self._start = Barrier(len(sessions))
 
-    def block(self, feeds: Feeds, count: int) -> list[tuple[int, int]]:
-        """``count`` inferences of each stream, in the order they began; see :func:`timed_block`.
+    def block(self, calls: range) -> list[tuple[int, int]]:
+        """Inferences of each stream in a row: when each began and what it took, in that order.
 
         Each stream runs one more before, which is not counted; then all begin together.
         """
-        futures = [
-            self._threads.submit(self._one, session, feeds, count) for session in self._sessions
-        ]
+        futures = [self._threads.submit(self._one, session, calls) for session in self._sessions]
         errors = [error for error in (future.exception() for future in futures) if error]
         for error in errors:
             if not isinstance(error, BrokenBarrierError):
@@ -50,14 +58,17 @@ class Streams:
                 raise error
         return sorted(taken for future in futures for taken in future.result())
 
-    def _one(self, session: Session, feeds: Feeds, count: int) -> list[tuple[int, int]]:
+    def _one(self, session: Session, calls: range) -> list[tuple[int, int]]:
+        starts: list[int] = []
+        latencies: list[int] = []
         try:
-            session.run(feeds)
+            session.run(self._feeds)
         except BaseException:
             self._start.abort()  # or the others would wait for ever
             raise
         self._start.wait()
-        return timed_block(session, feeds, count)
+        timed_block(session, self._feeds, calls, self._clock, starts, latencies)
+        return list(zip(starts, latencies, strict=True))
 
     def close(self) -> None:
         """End the threads."""
