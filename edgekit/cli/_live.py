@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.profile.figures import round_seconds
 from edgekit.profile.points import Point, Unseen, View
+from edgekit.profile.rounds import round_seconds
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import least_samples
 

@@ -19,7 +19,13 @@ def profile(
     threads: Threads = None,
     device: Device = None,
     cores: Cores = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Samples in one inference [default: 1].")
+    ] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sessions of each artifact at the same time [default: 1]."),
+    ] = None,
     size: Sizes = None,
     seconds: Annotated[
         float | None,
@@ -36,6 +42,18 @@ def profile(
             "precision=fp32,int8 size:DIMENSION=16,128, or some of them.",
         ),
     ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(help="Say what is best: latency, p99, throughput, 'throughput with p99<8ms'."),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Store what is best for --goal as the bundle's default.")
+    ] = False,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(help="Fail (1) unless it holds: p99<8ms, drop<0.5, p50<1.05x; repeat."),
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="A kept profile, for gates in x.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run of this command that was stopped.")
     ] = False,
@@ -52,10 +70,12 @@ def profile(
 ) -> None:
     """Measure the latency of a bundle's artifacts here.
 
-    All artifacts take turns in one run, so that the machine's moods hit them alike.
+    All artifacts take turns in one run, so that the machine's moods hit them alike. What --threads,
+    --batch, --streams and --device do not say is as the bundle's default says, where it has one.
     """
     from edgekit.bundle import Bundle
     from edgekit.cli._console import print_json, stdout
+    from edgekit.cli._judged import asked
     from edgekit.cli._kept import begun, keeping, kept
     from edgekit.cli._live import live_view
     from edgekit.profile.bundle import profile_bundle
@@ -69,6 +89,7 @@ def profile(
         threads = threads or held
     wanted = parse_sweep(sweep) if sweep else None
     opened = Bundle.open(bundle)
+    judge = asked(opened, wanted, goal=goal, write=write, gates=gate or [], baseline=baseline)
     path, journal = begun(opened, output, context.params, resume=resume)
     with keeping(journal), live_view(json=json) as view:
         found = profile_bundle(
@@ -77,6 +98,7 @@ def profile(
             threads=threads,
             device=device,
             batch=batch,
+            streams=streams,
             sizes=parse_sizes(size or []),
             seconds=seconds,
             sweep=wanted,
@@ -86,7 +108,9 @@ def profile(
     stored = kept(found, path, journal)
     if json:
         print_json(found.model_dump(mode="json"))
-    else:
+    elif wanted is None:
         print_latency(found.samples, stdout())
+    if not judge.tell(found, show=not json):
+        raise typer.Exit(1)
     if not stored:
         raise typer.Exit(2)

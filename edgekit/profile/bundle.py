@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import edgekit
 from edgekit import runtimes
 from edgekit.bundle import Bundle
+from edgekit.defaults import defaults_of
 from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError
 from edgekit.machine import this_machine
+from edgekit.manifest import Defaults
 from edgekit.profile.journal import Journal
 from edgekit.profile.points import Point, Unseen, View, measure_points
 from edgekit.profile.records import Profile, Settings
@@ -30,7 +33,8 @@ def profile_bundle(
     runtime: str | None = None,
     threads: int | None = None,
     device: str | None = None,
-    batch: int = 1,
+    batch: int | None = None,
+    streams: int | None = None,
     sizes: Mapping[str, int] | None = None,
     seconds: float | None = None,
     sweep: Sweep | None = None,
@@ -42,9 +46,11 @@ def profile_bundle(
     Args:
         bundle: an opened bundle.
         runtime: only the artifacts of this runtime.
-        threads: intra-op threads of every session, None for all cores.
+        threads: intra-op threads of every session. None for what the bundle says of each runtime
+            (:func:`~edgekit.defaults.defaults_of`), else all cores; so with the next three.
         device: where every session runs, see :class:`~edgekit.runtimes.SessionOptions`.
-        batch: samples in one inference: the first stored one, repeated.
+        batch: samples in one inference: the first stored one, repeated [default: 1].
+        streams: sessions of each artifact that run at the same time [default: 1].
         sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
         seconds: time limit of the run [default: 20]; of each point, in a sweep [default: 5].
         sweep: other settings to measure, see :func:`~edgekit.profile.sweep.planned`; the others
@@ -69,14 +75,12 @@ def profile_bundle(
             where=str(bundle.path),
             fix="Profile it on the machine that it was built for",
         )
-    settings = Settings(
-        threads=threads or this_machine().cores, batch=batch, sizes=dict(sizes or {}), device=device
-    )
+    given = _Given(threads, streams, batch, device, dict(sizes or {}))
+    impossible: list[Point] = []
     if sweep is None:
-        points = [Point(artifact, settings) for artifact in usable]
-        impossible: list[Point] = []
+        points = [Point(one, given.settings(defaults_of(bundle, one.runtime))) for one in usable]
     else:
-        points, impossible = planned(bundle, sweep, settings)
+        points, impossible = planned(bundle, sweep, given.settings(Defaults()))
     view = view or Unseen()
     for point in impossible:
         view.skips(point, point.reason)
@@ -109,6 +113,26 @@ def profile_bundle(
         results=tuple(results),
         skipped=skipped,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the caller asks for; None leaves it to the bundle's defaults."""
+
+    threads: int | None
+    streams: int | None
+    batch: int | None
+    device: str | None
+    sizes: dict[str, int]
+
+    def settings(self, known: Defaults) -> Settings:
+        return Settings(
+            threads=self.threads or known.threads or this_machine().cores,
+            streams=self.streams or known.streams or 1,
+            batch=self.batch or known.batch or 1,
+            device=self.device or known.device,
+            sizes=self.sizes,
+        )
 
 
 def _feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.cache import cache_folder
+from edgekit.defaults import defaults_of
 from edgekit.errors import GateError, RuntimeUnavailableError
 from edgekit.manifest import Artifact
 from edgekit.runtimes import Session
@@ -16,7 +17,7 @@ from edgekit.serve.isolated import IsolatedSession
 from edgekit.serve.model import Model, canary
 from edgekit.verify import Reference, unusable
 
-__all__ = ["Loaded", "choose_artifact", "load", "opened"]
+__all__ = ["Loaded", "choose_artifact", "load", "opened", "settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,16 @@ def opened(path: Path, config: ServerConfig) -> Bundle:
         SecurityError: it has no such signature.
     """
     return Bundle.open(path, signed_by=config.security.require_signature)
+
+
+def settled(bundle: Bundle, config: ModelConfig) -> ModelConfig:
+    """The configuration, with the bundle's own settings for what it does not say.
+
+    Raises:
+        RuntimeUnavailableError: nothing in it can be run here.
+    """
+    artifact = choose_artifact(bundle, config.runtime)
+    return config.with_defaults(defaults_of(bundle, artifact.runtime))
 
 
 def load(bundle: Bundle, config: ModelConfig, *, isolate: bool = False) -> Loaded:
