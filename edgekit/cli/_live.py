@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.profile.points import Point, Unseen, View
+from edgekit.profile.records import Settings
 from edgekit.profile.rounds import round_seconds
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import least_samples
+from edgekit.report.points import settings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Lines", "LiveTable", "live_view", "sparkline"]
 
 _REDRAW_S = 0.5
-_WINDOWS = 12
+_WINDOWS = 9
 _BARS = "▁▂▃▄▅▆▇█"
 
 #: As perf_analyzer's criterion: the last three windows lie within 10 %.
@@ -86,7 +88,7 @@ class LiveTable:
 
     def begins(self, points: Sequence[Point]) -> None:
         for point in points:
-            self._rows[point.name] = _Row(point.settings.batch)
+            self._rows[point.name] = _Row(point.artifact.id, point.settings)
         self._left.begins(points)
         self._draw()
 
@@ -109,15 +111,16 @@ class LiveTable:
 
         left = self._left
         told = f"{left.done()} of {left.count} points done, {_duration(left.seconds())} left"
-        table = Table(box=None, caption=told, caption_justify="left")
-        table.add_column("artifact and setting", overflow="fold")
-        for column in ("samples", "p50 ms", "p90", "p99", "samples/s"):
+        columns = settings_of([row.settings for row in self._rows.values()])
+        table = Table("artifact", box=None, pad_edge=False, caption=told, caption_justify="left")
+        for column in (*columns, "count", "p50 ms", "p90", "p99", "samples/s"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("over time", no_wrap=True)
         table.add_column("", no_wrap=True)
         shown = max(5, self._console.height - 6)
-        for name, row in list(self._rows.items())[-shown:]:
-            table.add_row(name, *row.cells())
+        for index, row in list(enumerate(self._rows.values()))[-shown:]:
+            chosen = (values[index] for values in columns.values())
+            table.add_row(row.artifact, *chosen, *row.cells())
         return table
 
 
@@ -125,7 +128,8 @@ class LiveTable:
 class _Row:
     """The samples of one point so far."""
 
-    batch: int
+    artifact: str
+    settings: Settings
     latencies: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -147,9 +151,9 @@ class _Row:
             f"{p50:.3f}",
             f"{p90:.3f}",
             f"{'' if enough else '~'}{p99:.3f}",
-            f"{values.size * self.batch / self.seconds:.1f}",
+            f"{values.size * self.settings.batch / self.seconds:.1f}",
             sparkline(windows),
-            "stable" if spread <= _SPREAD else f"varies by {spread:.0%}",
+            "stable" if spread <= _SPREAD else f"±{spread / 2:.0%}",
         ]
 
 

@@ -140,6 +140,8 @@ def _against(
     old = next((one for one in measured(then) if one.name == point.name), None)
     if old is None:
         return False, "the baseline has no such artifact and setting"
+    if point.samples[0].block != old.samples[0].block:
+        return False, "the baseline was measured by another command, in turns of another length"
     unit = _unit(gate)
     if gate.percentile is None and gate.metric != "throughput":
         before = _value(gate, old, bundle, then)

@@ -28,12 +28,15 @@ _SESSIONS: Final = 32
 #: Share of the free memory that the sessions of a group may take.
 _MEMORY: Final = 0.5
 
+#: Of a sweep fewer, with more inferences each: files of samples would be large.
 _MAX_ROUNDS: Final = 1000
+_SWEEP_ROUNDS: Final = 250
 
-#: How long a turn of a sweep lasts at least, where :data:`_MOST` inferences take so long: the
-#: throughput of sessions side by side says little where they only begin and end.
+#: How long a turn of a sweep or of several streams lasts at least, where so many inferences do:
+#: the throughput of sessions side by side says little while they begin and end.
 _TURN_S: Final = 0.01
 _MOST: Final = 32
+_MOST_OF_STREAMS: Final = 128
 _TRIES: Final = 4
 
 
@@ -140,7 +143,8 @@ def measure_points(
             for point in loader.refused:
                 view.skips(point, point.reason)
             if loader.group:
-                _measure(loader.group, loader.entries, seconds, min_rounds, journal, view)
+                rounds = min_rounds, _SWEEP_ROUNDS if skip else _MAX_ROUNDS
+                _measure(loader.group, loader.entries, seconds, rounds, journal, view)
         refused |= {point.name: point.reason for point in loader.refused}
         todo = todo[count:]
     results = [
@@ -158,12 +162,13 @@ def _measure(
     group: Sequence[Point],
     entries: Sequence[Timed],
     seconds: float,
-    min_rounds: int,
+    rounds: tuple[int, int],
     journal: Journal,
     view: View,
 ) -> None:
     names = [point.name for point in group]
     before = [journal.before(name) for name in names]
+    done = min(one.rounds for one in before)
     note = journal.watch(names)
 
     def watch(taken: Sequence[Samples]) -> None:
@@ -175,8 +180,8 @@ def _measure(
         entries,
         {},
         threads=None,
-        min_rounds=max(1, min_rounds - min(one.rounds for one in before)),
-        max_rounds=_MAX_ROUNDS,
+        min_rounds=max(1, rounds[0] - done),
+        max_rounds=max(1, rounds[1] - done),
         max_seconds=sum(max(0.0, seconds - one.seconds) for one in before),
         watch=watch,
     )
@@ -223,7 +228,7 @@ class _Loader:
                 own.enter_context(runtime.load(self._bundle.file(artifact), options))
                 for _ in range(settings.streams)
             ]
-            took = max(_tried(session, feeds) for session in sessions) if self._skip else 0.0
+            took = max(_tried(session, feeds) for session in sessions)
             self._stack.push(own.pop_all())
         return Timed(
             artifact.id,
@@ -232,8 +237,14 @@ class _Loader:
             feeds=feeds,
             threads=settings.threads,
             others=tuple(sessions[1:]),
-            block=min(_MOST, max(BLOCK, round(_TURN_S / took))) if took else BLOCK,
+            block=self._block(settings, took),
         )
+
+    def _block(self, settings: Settings, took: float) -> int:
+        if settings.streams == 1 and not self._skip:
+            return BLOCK
+        most = _MOST if settings.streams == 1 else _MOST_OF_STREAMS
+        return min(most, max(BLOCK, round(_TURN_S / took)))
 
 
 def _tried(session: Session, feeds: Feeds) -> float:
