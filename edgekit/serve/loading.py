@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from edgekit.serve.model import Model, canary
 from edgekit.verify import Reference, unusable
 
 __all__ = ["Loaded", "choose_artifact", "load", "opened", "settled"]
+
+_log = logging.getLogger("edgekit.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,12 @@ def settled(bundle: Bundle, config: ModelConfig) -> ModelConfig:
         RuntimeUnavailableError: nothing in it can be run here.
     """
     artifact = choose_artifact(bundle, config.runtime)
-    return config.with_defaults(defaults_of(bundle, artifact.runtime))
+    made = config.with_defaults(defaults_of(bundle, artifact.runtime))
+    changes = {name: one for name, one in made if one != getattr(config, name)}
+    if changes:
+        told = ", ".join(f"{name} {one}" for name, one in changes.items())
+        _log.info("%s: its default for %s is used: %s", bundle.path, artifact.runtime, told)
+    return made
 
 
 def load(bundle: Bundle, config: ModelConfig, *, isolate: bool = False) -> Loaded:
