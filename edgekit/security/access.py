@@ -43,13 +43,20 @@ class Access:
     """
 
     def __init__(self, tokens: Iterable[Token]) -> None:
-        self._known = {
-            bytes.fromhex(token.sha256): (
-                token,
-                None if token.rate is None else TokenBucket(token.rate, token.depth),
-            )
-            for token in tokens
-        }
+        self._known: dict[bytes, tuple[Token, TokenBucket | None]] = {}
+        self.replace(tokens)
+
+    def replace(self, tokens: Iterable[Token]) -> None:
+        """Know these tokens from now on, and no others; what did not change keeps its count."""
+        before = self._known
+        self._known = {}
+        for token in tokens:
+            digest = bytes.fromhex(token.sha256)
+            kept = before.get(digest)
+            if kept is None or kept[0] != token:
+                rate = token.rate
+                kept = token, None if rate is None else TokenBucket(rate, token.depth)
+            self._known[digest] = kept
 
     def check(self, authorization: bytes | None, scope: Scope, now: float) -> Denied | None:
         """None when the request may pass; it then counts against the token's rate.

@@ -15,6 +15,7 @@ import orjson
 from edgekit.security.access import Access, Denied
 from edgekit.security.policy import POLICY
 from edgekit.security.tokens import Scope
+from edgekit.serve.http_protocol import ANSWER
 
 __all__ = ["Guard"]
 
@@ -79,6 +80,9 @@ class Guard:
                 headers.extend(header for header in extra if header[0] not in own)
             await send(message)
 
+        answer = scope.get(ANSWER)
+        if answer is not None:
+            scope[ANSWER] = lambda fields, body: answer([*fields, *extra], body)
         denied = self._check(scope, path)
         if denied is None:
             await self._app(scope, receive, send_with_headers)

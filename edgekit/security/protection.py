@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -46,12 +47,14 @@ class Protection:
     """What the settings come to, every file of them read and checked.
 
     Attributes:
+        config: the settings.
         access: the tokens, None where none is asked for.
         tls: the certificates, None for plain connections.
         hosts: names that a request may call the server by, None for any.
         warning: for the operator, "" where there is none.
     """
 
+    config: SecurityConfig
     access: Access | None
     tls: Tls | None
     hosts: frozenset[str] | None
@@ -74,7 +77,25 @@ class Protection:
             insecure=config.insecure,
         )
         access = None if config.tokens is None else Access(load_tokens(config.tokens))
-        return cls(access, tls, loopback_hosts(host), warning)
+        return cls(config, access, tls, loopback_hosts(host), warning)
+
+    def reload(self, context: ssl.SSLContext | None) -> None:
+        """Read the files of tokens and certificates again; nothing changes where one is wrong.
+
+        New connections see the new certificate. Those that sign clients' stay as they are.
+
+        Args:
+            context: of the HTTP server, None without TLS.
+
+        Raises:
+            SecurityError: a file is missing or wrong.
+        """
+        tokens = () if self.config.tokens is None else load_tokens(self.config.tokens)
+        tls = _tls(self.config)
+        if self.access is not None:
+            self.access.replace(tokens)
+        if self.tls is not None and tls is not None:
+            self.tls.renew(context)
 
     def grpc_credentials(self) -> Any:
         """Of a gRPC server, None for plain connections."""

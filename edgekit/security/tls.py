@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Tls:
     cert: Path
     key: Path
     client_ca: Path | None = None
+    _for_grpc: list[Any] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         leaf = _certificates(self.cert)[0]
@@ -64,10 +66,31 @@ class Tls:
         """Credentials of a gRPC server."""
         import grpc  # the HTTP server works without it
 
-        return grpc.ssl_server_credentials(
+        def next_pair() -> Any:
+            """What new connections get from now on; None for what they got so far."""
+            return self._for_grpc.pop() if self._for_grpc else None
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._grpc_pair(), next_pair, self.client_ca is not None
+        )
+
+    def renew(self, context: ssl.SSLContext | None) -> None:
+        """Show new connections the certificate that the files hold now; check it before.
+
+        Args:
+            context: of the HTTP server, None without one.
+        """
+        if context is not None:
+            context.load_cert_chain(self.cert, self.key)
+        if "grpc" in sys.modules:
+            self._for_grpc[:] = [self._grpc_pair()]
+
+    def _grpc_pair(self) -> Any:
+        import grpc
+
+        return grpc.ssl_server_certificate_configuration(
             [(self.key.read_bytes(), self.cert.read_bytes())],
-            root_certificates=self.client_ca.read_bytes() if self.client_ca else None,
-            require_client_auth=self.client_ca is not None,
+            self.client_ca.read_bytes() if self.client_ca else None,
         )
 
 

@@ -18,6 +18,7 @@ from edgekit.serve import (
     http_shadow,
 )
 from edgekit.serve.config import ServerConfig
+from edgekit.serve.hang_up import HangUps
 from edgekit.serve.http_errors import handle_errors
 from edgekit.serve.http_infer import InferRoute, target
 from edgekit.serve.openapi import with_inference
@@ -43,7 +44,8 @@ class App(FastAPI):
             docs_url=None,  # FastAPI's page loads scripts from the internet, a device may have none
             redoc_url=None,
         )
-        self._infer = InferRoute(repository, int(config.max_body_mb * 2**20))
+        self.hang_ups = HangUps()
+        self._infer = InferRoute(repository, int(config.max_body_mb * 2**20), self.hang_ups)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -67,7 +69,7 @@ def create_app(repository: Repository, config: ServerConfig) -> FastAPI:
     app.include_router(http_repository.router(repository))
     app.include_router(http_shadow.router(repository))
     app.include_router(http_metrics.router(repository))
-    app.include_router(http_predict.router(repository))
+    app.include_router(http_predict.router(repository, app.hang_ups))
     app.include_router(http_page.router(app, repository))
     handle_errors(app)
     return app

@@ -54,24 +54,24 @@ class Layout:
     Attributes:
         inputs: of the model, as ``outputs``.
         pad: see :attr:`edgekit.serve.config.ModelConfig.pad`.
+        padded: the dynamic dimensions that may differ in a batch.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     pad: Mapping[str, float] = field(default_factory=dict)
+    padded: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = {dim for spec in self.inputs if spec.name in self.pad for dim in spec.dynamic}
+        fixed = {dim for spec in self.inputs if spec.name not in self.pad for dim in spec.dynamic}
+        object.__setattr__(self, "padded", frozenset(found - fixed - {BATCH}))
 
     @property
     def batches(self) -> bool:
         """Whether every input and output has one axis that counts samples."""
         specs = (*self.inputs, *self.outputs)
         return bool(self.inputs) and all(spec.shape.count(BATCH) == 1 for spec in specs)
-
-    @property
-    def padded(self) -> frozenset[str]:
-        """The dynamic dimensions that may differ in a batch."""
-        found = {dim for spec in self.inputs if spec.name in self.pad for dim in spec.dynamic}
-        fixed = {dim for spec in self.inputs if spec.name not in self.pad for dim in spec.dynamic}
-        return frozenset(found - fixed - {BATCH})
 
     def key(self, sizes: Mapping[str, int]) -> Hashable:
         """Equal for requests that may run together: the batch and padded sizes do not count."""

@@ -27,6 +27,11 @@ DATATYPES: Mapping[str, str] = MappingProxyType(
         "object": BYTES,
     }
 )  # fmt: skip
+
+#: Bytes of a tensor that are copied sooner than looked at by a view.
+_SMALL = 4096
+
+_NAMES = {np.dtype(kind): name for kind, name in DATATYPES.items()}
 _DTYPES = {name: np.dtype(kind) for kind, name in DATATYPES.items()}
 
 
@@ -44,7 +49,7 @@ def dtype(name: object) -> np.dtype[Any]:
 
 def datatype(array: Array) -> str:
     """The datatype of an array."""
-    return DATATYPES[array.dtype.name]
+    return _NAMES.get(array.dtype) or DATATYPES[array.dtype.name]  # of another byte order
 
 
 def from_bytes(data: bytes | memoryview, kind: np.dtype[Any], shape: Sequence[int]) -> Array:
@@ -66,10 +71,12 @@ def from_bytes(data: bytes | memoryview, kind: np.dtype[Any], shape: Sequence[in
 
 
 def to_bytes(array: Array) -> bytes | memoryview:
-    """The bytes of a tensor; a view of a contiguous one."""
+    """The bytes of a tensor; a view of a large contiguous one."""
     if array.dtype.kind == "O":
         return b"".join(struct.pack("<I", len(item)) + item for item in _flat(array))
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    if array.nbytes <= _SMALL:
+        return little.tobytes()
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 

@@ -19,8 +19,10 @@ from edgekit.errors import OutputError
 from edgekit.security.bind import in_url
 from edgekit.serve.errors import ServeError, told
 from edgekit.serve.grpc_codec import encode_message, parse_message
+from edgekit.serve.grpc_observer import COMPUTED
 from edgekit.serve.http_infer import SESSION
 from edgekit.serve.http_metadata import EXTENSIONS, model_metadata, model_statistics
+from edgekit.serve.http_repository import refuse_parameters
 from edgekit.serve.proto import METHODS, SERVICE, messages
 from edgekit.serve.repository import Repository
 from edgekit.serve.wanted import InferRequest
@@ -149,9 +151,7 @@ class _Service:
         return json_format.ParseDict({"models": found}, messages.RepositoryIndexResponse())
 
     async def repository_load(self, message: Any, _: Any) -> Any:
-        if message.parameters:
-            given = ", ".join(message.parameters)
-            raise ServeError(f"a model is loaded as it lies on disk, without {given}", status=501)
+        refuse_parameters(message.parameters)
         await self._repository.load(message.model_name)
         return messages.RepositoryModelLoadResponse()
 
@@ -177,6 +177,7 @@ class _Service:
             session=_session(context),
         )
         back = time.perf_counter_ns()
+        COMPUTED.set(inference)
         model = inference.model
         response = encode_message(
             model.name, model.version, request, inference.outputs, model.labels

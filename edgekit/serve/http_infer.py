@@ -6,7 +6,6 @@ than a small model computes.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from edgekit.serve.errors import ServeError
+from edgekit.serve.hang_up import HangUps
 from edgekit.serve.http_body import ClientGoneError, Receive, compressed, read_body
 from edgekit.serve.http_errors import answer_error
-from edgekit.serve.model import Inference
+from edgekit.serve.http_protocol import ANSWER
 from edgekit.serve.protocol import (
     HEADER_LENGTH,
     encode_response,
@@ -27,7 +27,7 @@ from edgekit.serve.repository import Repository
 from edgekit.serve.statistics import STAGES, Stages
 from edgekit.spec import TensorSpec
 
-__all__ = ["DEADLINE", "INFERENCE", "SESSION", "InferRoute", "deadline", "target", "unless_gone"]
+__all__ = ["DEADLINE", "INFERENCE", "SESSION", "InferRoute", "deadline", "target"]
 
 #: Where a route leaves its :class:`~edgekit.serve.model.Inference` in the ASGI scope.
 INFERENCE = "edgekit.inference"
@@ -42,9 +42,6 @@ _LENGTH = HEADER_LENGTH.lower().encode()
 _DEADLINE = DEADLINE.lower().encode()
 _SESSION = SESSION.lower().encode()
 _PREFIX, _SUFFIX = "/v2/models/", "/infer"
-
-#: Seconds after which it is worth looking whether the client is still there.
-_PATIENCE = 0.02
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -67,11 +64,13 @@ class InferRoute:
     Args:
         repository: what is asked.
         limit: bytes of a body.
+        hang_ups: looks after clients that hang up.
     """
 
-    def __init__(self, repository: Repository, limit: int) -> None:
+    def __init__(self, repository: Repository, limit: int, hang_ups: HangUps) -> None:
         self._repository = repository
         self._limit = limit
+        self._hang_ups = hang_ups
 
     async def __call__(
         self, model: str, version: str | None, scope: Any, receive: Receive, send: Send
@@ -85,6 +84,9 @@ class InferRoute:
             return
         except Exception as error:  # noqa: BLE001, every failure is answered
             await answer_error(send, error, f"{scope['method']} {scope['path']}")
+            return
+        answer = scope.get(ANSWER)
+        if answer is not None and answer(fields, body):
             return
         await send({"type": "http.response.start", "status": 200, "headers": fields})
         await send({"type": "http.response.body", "body": body})
@@ -118,7 +120,7 @@ class InferRoute:
             priority=request.priority,
             session=session,
         )
-        inference = scope[INFERENCE] = await unless_gone(work, receive)
+        inference = scope[INFERENCE] = await self._hang_ups.unless_gone(work, receive)
         back = time.perf_counter_ns()
         model = inference.model
         content, json_length = encode_response(
@@ -178,49 +180,3 @@ def deadline(
             raise ServeError(f"{DEADLINE} must be a positive number, it is {value[:40]!r}")
         left.append(milliseconds / 1e3)
     return started + min(left) if left else None
-
-
-class _Watch:
-    """Cancels a task when its client hangs up.
-
-    It starts to look only after a while: most requests are answered sooner than a task is made.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        self.gone = False
-        self._receive = receive
-        self._waiting = asyncio.current_task()
-        self._looking: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._start)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
-
-    def _start(self) -> None:
-        self._looking = asyncio.get_running_loop().create_task(self._look())
-
-    async def _look(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-
-async def unless_gone(work: Awaitable[Inference], receive: Receive) -> Inference:
-    """The result of ``work``, cancelled when the client hangs up.
-
-    Raises:
-        ClientGoneError: it did.
-    """
-    watch = _Watch(receive)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if watch.gone:
-            raise ClientGoneError from None
-        raise
-    finally:
-        watch.stop()

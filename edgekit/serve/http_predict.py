@@ -17,8 +17,9 @@ from edgekit.serve.classification import softmax as probabilities
 from edgekit.serve.datatypes import datatype
 from edgekit.serve.errors import ServeError
 from edgekit.serve.feeding import Prepared, prepare
+from edgekit.serve.hang_up import HangUps
 from edgekit.serve.http_body import read_body
-from edgekit.serve.http_infer import INFERENCE, deadline, unless_gone
+from edgekit.serve.http_infer import INFERENCE, deadline
 from edgekit.serve.http_metadata import ModelName
 from edgekit.serve.media import MEDIA, one_file, read_media
 from edgekit.serve.model import Inference, Model, Servable
@@ -81,7 +82,7 @@ _BODY = {
 }
 
 
-def router(repository: Repository) -> APIRouter:
+def router(repository: Repository, hang_ups: HangUps) -> APIRouter:
     """The route below ``/predict``."""
     routes = APIRouter(tags=["Prediction"])
     limit = int(repository.config.max_body_mb * 2**20)
@@ -118,7 +119,7 @@ def router(repository: Repository) -> APIRouter:
             prepared.feeds,
             deadline=deadline(started, headers),
         )
-        inference = request.scope[INFERENCE] = await unless_gone(work, request.receive)
+        inference = request.scope[INFERENCE] = await hang_ups.unless_gone(work, request.receive)
         back = time.perf_counter_ns()
         answer = _answer(inference, prepared, top_k, softmax=softmax)
         inference.stages.parse = read - begun

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import orjson
 from fastapi import APIRouter, Request, Response
 
@@ -10,7 +12,7 @@ from edgekit.serve.http_body import read_body
 from edgekit.serve.http_metadata import ModelName, json_answer
 from edgekit.serve.repository import Repository
 
-__all__ = ["router"]
+__all__ = ["refuse_parameters", "router"]
 
 #: Bytes of a body here: a few parameters.
 _LIMIT = 2**16
@@ -29,7 +31,7 @@ def router(repository: Repository) -> APIRouter:
 
     @routes.post("/models/{model}/load", summary="Load a model, or what is new of it")
     async def load(model: ModelName, request: Request) -> Response:
-        await _parameters(request)
+        refuse_parameters((await _parameters(request)).get("parameters"))
         await repository.load(model)
         return json_answer({})
 
@@ -43,6 +45,20 @@ def router(repository: Repository) -> APIRouter:
         return json_answer({})
 
     return routes
+
+
+def refuse_parameters(given: object) -> None:
+    """Refuse what would change how a model is loaded: what it is stands in its bundle.
+
+    Args:
+        given: the parameters of a request to load a model.
+
+    Raises:
+        ServeError: there are some.
+    """
+    if given:
+        named = ", ".join(map(str, given)) if isinstance(given, Iterable) else given
+        raise ServeError(f"a model is loaded as it lies on disk, without {named}", status=501)
 
 
 async def _parameters(request: Request) -> dict[str, object]:

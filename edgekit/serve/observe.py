@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.serve.http_infer import INFERENCE, target
+from edgekit.serve.http_protocol import ANSWER
 from edgekit.serve.model import Inference
 
-__all__ = ["REQUEST_ID", "Observer", "Served", "Sink"]
+__all__ = ["GONE", "REQUEST_ID", "TRACE", "Observer", "Served", "Sink", "identified"]
 
 REQUEST_ID = b"x-request-id"
 
+#: The headers that say which trace a request belongs to (W3C Trace Context).
+TRACE = ("traceparent", "tracestate")
+
 #: As nginx tells of clients that hung up before they were answered.
-_GONE = 499
+GONE = 499
 
 _PREDICT = "/predict/"
 
@@ -33,13 +37,14 @@ class Served:
 
     Attributes:
         id: the client's ``X-Request-Id``, or one made here.
-        method: of HTTP.
+        method: of HTTP; ``gRPC`` for a call of that.
         path: as the client sent it, decoded.
         route: the pattern that the path fits; empty when there is none.
-        status: of the answer; 499 when the client hung up.
+        status: of the answer; 499 when the client hung up. Calls of gRPC have HTTP's, too.
         start: when it began, in nanoseconds since 1970.
         ns: how long it took.
         client: its address; empty behind a Unix socket.
+        asked: name and version of the model that was asked for, where that is known.
         inference: what was computed, where something was.
         trace: the headers ``traceparent`` and ``tracestate``, where the client sent them.
     """
@@ -52,6 +57,7 @@ class Served:
     start: int
     ns: int
     client: str
+    asked: tuple[str | None, str | None]
     inference: Inference | None
     trace: Mapping[str, str]
 
@@ -60,10 +66,7 @@ class Served:
         """Name and version of the model that computed it, or that was asked for."""
         if self.inference is not None:
             return self.inference.model.name, self.inference.model.version
-        wanted = target(self.path)
-        if wanted is None and self.path.startswith(_PREDICT):
-            wanted = self.path[len(_PREDICT) :], None
-        return wanted or (None, None)
+        return self.asked
 
 
 Sink = Callable[[Served], None]
@@ -81,11 +84,11 @@ class Observer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope.pop(ANSWER, None)  # it would pass unseen
         start, begun = time.time_ns(), time.perf_counter_ns()
         headers = dict(scope["headers"])
-        given = headers.get(REQUEST_ID, b"")
-        identity = given if _GOOD_ID.fullmatch(given) else os.urandom(16).hex().encode()
-        status = _GONE
+        identity = identified(headers.get(REQUEST_ID, b""))
+        status = GONE
 
         async def echoing(message: Any) -> None:
             nonlocal status
@@ -104,24 +107,32 @@ class Observer:
                 sink(served)
 
 
+def identified(given: bytes) -> bytes:
+    """The id of a request: the client's own where it is one, else a new one."""
+    return given if _GOOD_ID.fullmatch(given) else os.urandom(16).hex().encode()
+
+
 def _served(
     scope: Any, headers: dict[bytes, bytes], identity: str, status: int, start: int, ns: int
 ) -> Served:
-    wanted = target(scope["path"])
+    path = scope["path"]
+    wanted = target(path)
     if wanted is None:
         route = getattr(scope.get("route"), "path", "")
     else:
         route = f"/v2/models/{{model}}{'/versions/{version}' if wanted[1] else ''}/infer"
-    names = ("traceparent", "tracestate")
+    if wanted is None and path.startswith(_PREDICT):
+        wanted = path[len(_PREDICT) :], None
     return Served(
         identity,
         scope["method"],
-        scope["path"],
+        path,
         route,
         status,
         start,
         ns,
         (scope.get("client") or ("",))[0],
+        wanted or (None, None),
         scope.get(INFERENCE),
-        {n: headers[n.encode()].decode("latin-1") for n in names if n.encode() in headers},
+        {n: headers[n.encode()].decode("latin-1") for n in TRACE if n.encode() in headers},
     )

@@ -37,6 +37,14 @@ class Records:
         """``app``, with records of its requests; itself where none are wanted."""
         return Observer(app, self._sinks) if self._sinks else app
 
+    def grpc_interceptors(self) -> list[Any]:
+        """What makes the same records of calls of gRPC."""
+        if not self._sinks:
+            return []
+        from edgekit.serve.grpc_observer import GrpcObserver  # grpc is loaded where it is served
+
+        return [GrpcObserver(self._sinks)]
+
     async def close(self) -> None:
         """Send what is left."""
         if self._tracing is not None:

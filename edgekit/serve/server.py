@@ -7,15 +7,16 @@ import errno
 import gc
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from edgekit.errors import OutputError
+from edgekit.errors import OutputError, SecurityError
 from edgekit.security.bind import in_url
 from edgekit.security.guard import Guard
 from edgekit.security.protection import Protection
@@ -23,10 +24,13 @@ from edgekit.serve import logs
 from edgekit.serve.app import create_app
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.docs import curl_command
+from edgekit.serve.http_protocol import Protocol
 from edgekit.serve.recording import Records
 from edgekit.serve.repository import Repository
 
 if TYPE_CHECKING:
+    import ssl
+
     from edgekit.serve.grpc_server import GrpcServer
 
 __all__ = ["bound", "serve"]
@@ -85,6 +89,8 @@ async def _serve(
     protection: Protection,
     announce: Callable[[str], None],
 ) -> None:
+    if grpc_port is not None:  # known before models are loaded
+        bound(host, grpc_port, "--grpc-port").close()
     repository = Repository(path, config, name)
     await repository.start()
     guarded = Guard(
@@ -96,7 +102,9 @@ async def _serve(
     url = f"http{'s' if protection.tls else ''}://{shown}:{listener.getsockname()[1]}"
     over_grpc = None
     if grpc_port is not None:
-        over_grpc = await _started_grpc(repository, host, grpc_port, config, protection)
+        over_grpc = await _started_grpc(
+            repository, host, grpc_port, config, protection, records.grpc_interceptors()
+        )
     grpc_address = f"{shown}:{over_grpc.port}" if over_grpc else None
     for line in _greeting(repository, url, grpc_address, protection):
         announce(line)
@@ -105,6 +113,7 @@ async def _serve(
     gc.freeze()
     settings = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -113,11 +122,34 @@ async def _serve(
         timeout_graceful_shutdown=int(config.drain_s) + 1,
         **({} if protection.tls is None else protection.tls.uvicorn()),
     )
+    settings.load()
+    if config.security.tokens is not None or protection.tls is not None:
+        _reload_on_hangup(protection, settings.ssl)
     await _Server(settings, repository, records, over_grpc).serve(sockets=[listener])
 
 
+def _reload_on_hangup(protection: Protection, context: ssl.SSLContext | None) -> None:
+    """As daemons do: SIGHUP reads what may change while they run, here tokens and certificates."""
+
+    def reload() -> None:
+        try:
+            protection.reload(context)
+        except SecurityError as error:
+            _log.error("tokens and certificates stay as they were: %s", error)
+        else:
+            _log.warning("tokens and certificates were read again")
+
+    if hasattr(signal, "SIGHUP"):  # Windows has none
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
 async def _started_grpc(
-    repository: Repository, host: str, port: int, config: ServerConfig, protection: Protection
+    repository: Repository,
+    host: str,
+    port: int,
+    config: ServerConfig,
+    protection: Protection,
+    observers: list[Any],
 ) -> GrpcServer:
     # gRPC's core would tell on stderr what is told by us; it reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -129,7 +161,7 @@ async def _started_grpc(
         port,
         limit=int(config.max_body_mb * 2**20),
         credentials=protection.grpc_credentials(),
-        interceptors=protection.grpc_interceptors(),
+        interceptors=[*observers, *protection.grpc_interceptors()],
     )
 
 
@@ -202,7 +234,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening socket. Bound before the model is loaded: a taken port is known at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -217,6 +249,8 @@ def bound(host: str, port: int) -> socket.socket:
         raise OutputError(
             "the port is in use" if taken else f"cannot be bound: {error.strerror or error}",
             where=f"{host}:{port}",
-            fix="Choose another --port, or stop what uses it" if taken else "Check --host, --port",
+            fix=f"Choose another {option}, or stop what uses it"
+            if taken
+            else f"Check --host, {option}",
         ) from error
     return listener

@@ -82,11 +82,21 @@ class Tracing:
 def _attributes(served: Served) -> dict[str, str | int]:
     """OpenTelemetry's names where it has them."""
     model, version = served.model
-    found: dict[str, str | int | None] = {
-        "http.request.method": served.method,
-        "http.response.status_code": served.status,
-        "http.route": served.route or None,
-        "url.path": served.path,
+    if served.method == "gRPC":
+        called: dict[str, str | int | None] = {
+            "rpc.system": "grpc",
+            "rpc.service": served.path.strip("/").rpartition("/")[0],
+            "rpc.method": served.path.rpartition("/")[2],
+        }
+    else:
+        called = {
+            "http.request.method": served.method,
+            "http.response.status_code": served.status,
+            "http.route": served.route or None,
+            "url.path": served.path,
+        }
+    found = {
+        **called,
         "client.address": served.client or None,
         "edgekit.request_id": served.id,
         "edgekit.model": model,

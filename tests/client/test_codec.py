@@ -99,8 +99,8 @@ def test_a_dtype_without_a_datatype_is_refused(array: Any) -> None:
         encode({"x": array}, binary=True, **OPTIONS)
 
 
-def test_contiguous_arrays_are_sent_without_a_copy() -> None:
-    array = np.arange(6, dtype=np.float32)
+def test_large_contiguous_arrays_are_sent_without_a_copy() -> None:
+    array = np.arange(6000, dtype=np.float32)
     encoded = encode({"x": array, "y": array}, binary=True, **OPTIONS)
     for part in encoded.parts[1:]:
         assert np.shares_memory(np.frombuffer(part, np.float32), array)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import signal
+import socket
 import ssl
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from cryptography import x509
 from tritonclient.utils import InferenceServerException
 
 from edgekit.errors import SecurityError
@@ -22,7 +27,7 @@ from edgekit.security.tokens import add_token
 from edgekit.serve.config import ServerConfig
 from edgekit.serve.repository import Repository
 from tests.conftest import SHAPE
-from tests.daemon import EDGEKIT, running
+from tests.daemon import EDGEKIT, running, start, stop
 from tests.security.certificates import Authority
 
 ANYWHERE = "0.0.0.0"  # noqa: S104, it has to be asked for
@@ -151,3 +156,68 @@ def test_grpc_asks_for_the_same_tokens_and_certificates(built: Path, tmp_path: P
             pytest.raises(InferenceServerException, match="UNAVAILABLE"),
         ):
             plain.is_server_live()
+
+
+def _shown(address: str, ca: Path) -> int:
+    """The serial number of the certificate that a server shows to a new connection."""
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context(cafile=ca)
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as link,
+        context.wrap_socket(link, server_hostname=host) as secure,
+    ):
+        der = secure.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der).serial_number
+
+
+def _until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_hangup_reads_tokens_and_certificates_again(built: Path, tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    cert, key = authority.issue("server")
+    ca = tmp_path / "ca.pem"
+    tokens = tmp_path / "tokens.yaml"
+    first = add_token(tokens, "first")
+    options = ("--tokens", str(tokens), "--tls-cert", str(cert), "--tls-key", str(key))
+    server = start(built, "--runtime", "onnxruntime", *options, "--grpc-port", "0")
+    over_grpc = server.told.partition("gRPC at ")[2].partition(",")[0]
+
+    def status(token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.Client(verify=ssl.create_default_context(cafile=ca)) as client:
+            return client.get(f"{server.url}/v2", headers=headers).status_code
+
+    try:
+        before = _shown(server.address, ca)
+        assert (status(first), _shown(over_grpc, ca)) == (200, before)
+
+        tokens.unlink()
+        second = add_token(tokens, "second")
+        renewed = authority.issue("renewed")
+        for old, new in zip((cert, key), renewed, strict=True):
+            new.replace(old)
+        assert status(second) == 401
+        server.process.send_signal(signal.SIGHUP)
+        _until(lambda: status(second) == 200)
+        assert status(first) == 401
+        after = _shown(server.address, ca)
+        assert after != before
+        assert _shown(over_grpc, ca) == after
+
+        tokens.write_text("- name: broken\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        told = ""
+        while "stay as they were" not in told:
+            told = server.process.stderr.readline()
+            assert told
+        assert str(tokens) in told
+        assert status(second) == 200
+    finally:
+        stop(server)

@@ -157,5 +157,5 @@ def test_a_grpc_port_in_use_is_one_line_and_exit_code_2(built: Path, address: st
     )
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        f"edgekit: {address}: cannot be bound for gRPC. Choose another --grpc-port."
+        f"edgekit: {address}: the port is in use. Choose another --grpc-port, or stop what uses it."
     )

@@ -23,7 +23,7 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 def served(path: str = "/v2/models/net/versions/3/infer") -> Served:
-    return Served("id-1", "POST", path, "", 200, 0, 1_234_567, "127.0.0.1", None, {})
+    return Served("id-1", "POST", path, "", 200, 0, 1_234_567, "127.0.0.1", ("net", "3"), None, {})
 
 
 def lines(kind: str, *, access: bool = True) -> io.StringIO:

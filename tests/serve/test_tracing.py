@@ -110,7 +110,7 @@ def test_a_failure_of_the_server_is_an_error(
     exporter: InMemorySpanExporter, status: int, expected: StatusCode
 ) -> None:
     tracing = Tracing(SimpleSpanProcessor(exporter))
-    tracing(Served("id", "GET", "/v2", "/v2", status, 1000, 5, "", None, {}))
+    tracing(Served("id", "GET", "/v2", "/v2", status, 1000, 5, "", (None, None), None, {}))
     root, _ = _finished(exporter)
     assert root.status.status_code == expected
     assert (root.start_time, root.end_time) == (1000, 1005)
