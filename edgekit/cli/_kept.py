@@ -40,8 +40,11 @@ def begun(
     """
     from edgekit.errors import OutputError, ProfileError
     from edgekit.profile import store
+    from edgekit.profile.export import check_samples_path
     from edgekit.profile.journal import Journal, document_of, journal_of, journals, unfinished
 
+    if output is not None:
+        check_samples_path(output)
     if output is not None and output.exists() and not output.is_file():
         raise OutputError("is no file", where=str(output), fix="Name a file with --output")
     folder = store.folder_of(bundle.path)

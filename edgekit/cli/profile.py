@@ -62,8 +62,8 @@ def profile(
         typer.Option(
             "--output",
             "-o",
-            help="Write everything that was measured as JSON here [default: a new file in "
-            "NAME-profiles beside the bundle].",
+            help="Write everything measured: FILE.json, FILE.npz or FILE.parquet [default: a new "
+            "file in NAME-profiles beside the bundle].",
         ),
     ] = None,
     json: Json = False,

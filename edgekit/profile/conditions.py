@@ -1,4 +1,4 @@
-"""What else the machine does while latencies are taken: read between the timed calls, never in them.
+"""What else the machine does while latencies are taken. Read between timed calls, never in them.
 
 Everything comes from files of Linux and from the system's accounting; what a system does not tell
 is None. A reading costs well under a millisecond on a small machine, and the runner takes one at
@@ -55,7 +55,9 @@ class ConditionsWatch:
         self._clock = clock
         self._proc = proc
         self._sys = sys
-        self._frequencies = sorted(sys.glob("devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"))
+        self._frequencies = sorted(
+            sys.glob("devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+        )
         self._cooling = [
             folder / "cur_state"
             for folder in sys.glob("class/thermal/cooling_device*")
@@ -69,7 +71,7 @@ class ConditionsWatch:
         self.look()
 
     def look(self) -> None:
-        """Read clocks and cooling, if the last time is half a second ago. Call it between rounds."""
+        """Read clocks and cooling, if the last time is half a second ago. For between rounds."""
         now = self._clock()
         if now < self._due:
             return

@@ -84,11 +84,12 @@ def percentile_interval(values: Array, share: float) -> Percentile:
     below, above = _interval_ranks(independent, chance)
     low = math.floor(below / independent * count)
     high = math.ceil(above / independent * count)
+    value = percentile(values, share)
     return Percentile(
         share=share,
-        value=percentile(values, share),
-        low=float(ordered[max(low, 1) - 1]),
-        high=float(ordered[high - 1]) if above <= independent else math.inf,
+        value=value,  # between two samples, so it may lie just outside of very few
+        low=min(value, float(ordered[max(low, 1) - 1])),
+        high=max(value, float(ordered[high - 1])) if above <= independent else math.inf,
         count=count,
         needed=least_samples(chance),
         bound=early_stopping(ordered, chance),

@@ -15,12 +15,13 @@ class Conditions(BaseModel):
     """What else the machine did while samples were taken; None where it cannot be known.
 
     Attributes:
-        steal: share of processor time that the hypervisor gave to others.
+        steal: share of the time of this process's processors that the hypervisor gave to others.
         others: share of it that other processes used.
         preempted: involuntary context switches of this process a second.
-        mhz: lowest and highest clock that was read.
+        mhz: lowest and highest clock of the fastest core, of readings every half second.
         celsius: highest temperature at the start and at the end.
-        throttled: times that the processor says it slowed down for heat or power.
+        throttled: times that the processor says it slowed down for heat or power, and readings
+            that found its clock held down.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

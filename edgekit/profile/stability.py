@@ -1,24 +1,26 @@
 """Whether latencies stayed what they were during a run; if not, how they moved and what else did.
 
-A run is cut into up to 40 windows of equal numbers of rounds. Four things make it unstable:
+A run is cut into up to 40 windows of equal numbers of rounds, so that interleaving cannot break
+them. It is unstable where one of these is found:
 
-- **windows**: p50 or throughput of its three thirds lie more than 10 % apart, which is
-  perf_analyzer's criterion on windows that interleaving cannot break;
 - **drift**: the windows' p50 rise or fall by 5 % or more over the run (Mann-Kendall, and the slope
   of Theil and Sen);
-- **step**: they change by 5 % or more at some moment, and stay there (Pettitt's test, standardized):
-  what throttling looks like;
-- **stretch**: several windows in a row are more than 10 % above the median of all.
+- **step**: they change by 5 % or more at some moment, and stay there (Pettitt's test,
+  standardized), which is what throttling looks like;
+- **stretch**: several windows in a row are more than 10 % above the median of all;
+- **windows**: p50 or throughput of the three thirds of the run lies more than 10 % apart, which is
+  perf_analyzer's criterion; called **noise** where chance may have done it.
 
-Each must be more than chance makes of a stationary run: a statistic counts where at most 5 of 1000
-shuffles of the same windows reach it. So a wide distribution is not taken for a drift, and no
-distribution is assumed.
+All but noise must be more than chance makes of a stationary run: a statistic counts where at most 5
+of 1000 shuffles of the same windows reach it. So a wide distribution is not taken for a drift, and
+no distribution is assumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -46,8 +48,9 @@ class Stability:
     Attributes:
         stable: None where the run is too short to judge.
         reasons: how latencies moved, in words with figures; empty where they did not.
-        causes: what else the machine did meanwhile that slows inferences down, in words.
-        kind: ``drift``, ``step``, ``windows`` or ``stretch``; empty where stable.
+        causes: what else the machine did meanwhile that slows inferences down, in words; told of a
+            stable run, too.
+        kind: ``drift``, ``step``, ``stretch``, ``windows`` or ``noise``; empty where stable.
     """
 
     stable: bool | None
@@ -93,7 +96,7 @@ def assess(samples: Samples) -> Stability:
         if found is not None:
             kind, reason = found
             return Stability(stable=False, reasons=(reason,), causes=causes, kind=kind)
-    return Stability(stable=True)
+    return Stability(stable=True, causes=causes)
 
 
 def _cut(samples: Samples) -> _Windows | None:
@@ -104,7 +107,7 @@ def _cut(samples: Samples) -> _Windows | None:
     if count < _LEAST_WINDOWS:
         return None
     cuts = np.linspace(0, rounds, count + 1).astype(int) * samples.block
-    parts = [values[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [values[start:end] for start, end in pairwise(cuts)]
     if samples.starts_ns:
         starts = np.asarray(samples.starts_ns)
         seconds = [*starts[cuts[:-1]], starts[-1] + values[-1]]
@@ -164,8 +167,10 @@ def _thirds(windows: _Windows, shuffles: Array) -> tuple[str, str] | None:
             return ratios
 
         apart = float(spread(values[None])[0])
-        if apart > _SPREAD and not _by_chance(spread, values, shuffles):
-            told = f"{name} of the three thirds of the run lie {apart - 1:.0%} apart"
+        if apart > _SPREAD:
+            told = f"{name} of the three thirds of the run lies {apart - 1:.0%} apart"
+            if _by_chance(spread, values, shuffles):
+                return "noise", f"{told}: too few samples for so much noise"
             return "windows", told
     return None
 

@@ -43,6 +43,10 @@ _RESAMPLES: Final = 2000
 #: Units of the bootstrap at most: longer runs are resampled in stretches of several rounds, as
 #: rounds close to each other are alike.
 _UNITS: Final = 50
+#: Percent of the resamples on either side of the 95 % interval. With 2.5 % it is too narrow: it
+#: holds the true ratio in 92 to 97 of 100 runs of 25 to 1000 rounds, with this one in 95 to 98 (on
+#: narrow, bimodal and lognormal latencies that are independent).
+_TAIL: Final = 1.5
 _CHUNK: Final = 1 << 22
 
 
@@ -135,39 +139,39 @@ def compare(slow: Samples, fast: Samples) -> Comparison:
     Raises:
         EdgekitError: the two were not taken in the same interleaved run.
     """
-    if slow.run != fast.run or len(slow.latencies_ns) != len(fast.latencies_ns):
+    rounds = math.ceil(len(slow.latencies_ns) / slow.block)
+    if slow.run != fast.run or rounds != math.ceil(len(fast.latencies_ns) / fast.block):
         raise EdgekitError(
             "were not measured in the same interleaved run",
             where=f"samples of {slow.artifact} and {fast.artifact}",
             fix="Profile both together",
         )
-    first, second = (np.asarray(samples.latencies_ns) for samples in (slow, fast))
-    rounds = math.ceil(len(first) / slow.block)
-    unit = np.arange(len(first)) // slow.block // math.ceil(rounds / _UNITS)
-    units = int(unit[-1]) + 1
+    stretch = math.ceil(rounds / _UNITS)
+    units = math.ceil(rounds / stretch)
     generator = np.random.default_rng(0)
     counts = generator.multinomial(units, np.full(units, 1.0 / units), _RESAMPLES)
-    ratios = _medians(first, unit, counts) / _medians(second, unit, counts)
+    ratios = _medians(slow, stretch, counts) / _medians(fast, stretch, counts)
     return Comparison(
-        ratio=float(np.median(first) / np.median(second)),
-        low=percentile(ratios, 2.5),
-        high=percentile(ratios, 97.5),
+        ratio=float(np.median(slow.latencies_ns) / np.median(fast.latencies_ns)),
+        low=percentile(ratios, _TAIL),
+        high=percentile(ratios, 100 - _TAIL),
     )
 
 
-def _medians(values: Array, unit: Array, counts: Array) -> Array:
+def _medians(samples: Samples, stretch: int, counts: Array) -> Array:
     """Median of each resample.
 
     A resample takes every unit some times. Sorting once and adding up these times along the sorted
     values finds all medians, without making any resample.
 
     Args:
-        values: shape ``[samples]``.
-        unit: that each value belongs to, shape ``[samples]``.
+        samples: of one artifact.
+        stretch: rounds of a unit.
         counts: how often each resample takes each unit, shape ``[resamples, units]``.
     """
+    values = np.asarray(samples.latencies_ns)
     order = np.argsort(values)
-    ordered, owner = values[order], unit[order]
+    ordered, owner = values[order], order // (samples.block * stretch)
     found = []
     for part in np.array_split(counts, math.ceil(counts.shape[0] * len(values) / _CHUNK)):
         taken = np.cumsum(part[:, owner], axis=1)

@@ -10,6 +10,7 @@ from edgekit.manifest import Artifact, Decision, Extreme, Fidelity, Manifest, Ve
 from edgekit.numerics import probe
 from edgekit.profile.samples import Samples
 from edgekit.profile.stats import Comparison, Summary, compare, summarize
+from edgekit.report.latency import print_latency
 from edgekit.report.passes import print_passes
 
 if TYPE_CHECKING:
@@ -169,30 +170,6 @@ def print_summary(manifest: Manifest, console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-
-
-def print_latency(samples: Sequence[Samples], console: Console) -> None:
-    """The statistics of a profiling run."""
-    from rich.table import Table
-
-    table = Table("artifact", "samples", "mean", "p50", "p90", "p99", "lowest", "highest", box=None)
-    for record in samples:
-        s = summarize(record)
-        table.add_row(
-            record.artifact,
-            str(s.count),
-            *(f"{value:.3f}" for value in (s.mean, s.p50, s.p90)),
-            _p99(s),
-            *(f"{value:.3f}" for value in (s.lowest, s.highest)),
-        )
-    console.print(table)
-    console.print(
-        f"Milliseconds for {samples[0].call}, interleaved in one run. ~: too few samples for a "
-        "sure p99.",
-        style="dim",
-        highlight=False,
-        markup=False,
-    )
 
 
 def print_verification(records: Sequence[Verification], console: Console) -> None:

@@ -100,7 +100,9 @@ def test_without_resume_the_samples_of_a_stopped_run_stay(own: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(own: Path) -> None:
-    for place in ("/proc/p.json", str(own.parent / "missing" / "p.json"), str(own.parent)):
+    (own.parent / "folder.json").mkdir()
+    places = ["/proc/p.json", *(str(own.parent / name) for name in ("no/p.json", "folder.json"))]
+    for place in places:
         done = run(own, "-o", place, "--seconds", "20", code=2)
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert "--output" in done.stderr

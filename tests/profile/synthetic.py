@@ -1,4 +1,4 @@
-"""Engines whose latency distribution is known: they advance a clock of their own instead of working."""
+"""Engines of known latency distributions, which advance a clock of their own and wait for none."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from itertools import chain, count
 from typing import Any
 
 import numpy as np
+from edgekit.runtimes import Session
 
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.profile.samples import Samples
-from edgekit.runtimes import Session
 from edgekit.spec import Feeds, Outputs, TensorSpec
 
 #: Latencies of calls (their numbers given) in milliseconds.
@@ -44,6 +44,10 @@ class SyntheticSession(Session):
     def _drawn(law: Law, generator: np.random.Generator) -> Iterator[int]:
         parts = (law(generator, np.arange(_DRAWN) + i * _DRAWN) for i in count())
         return chain.from_iterable((part * 1e6).astype(int).tolist() for part in parts)
+
+    def run(self, feeds: Feeds, out: Outputs | None = None) -> Outputs:
+        """Without the checks around it: a hundred thousand calls a test."""
+        return self._run_into(feeds, out) if out else self._run(feeds)
 
     def _run(self, feeds: Feeds) -> Outputs:
         self._clock.now += next(self._latencies)

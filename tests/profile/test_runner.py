@@ -94,3 +94,16 @@ def test_a_bundle_is_profiled_from_its_own_samples(bundle: Bundle) -> None:
     assert {samples.runtime for samples in only} == {"openvino"}
     with pytest.raises(RuntimeUnavailableError, match="tensorrt-rtx"):
         profile_bundle(bundle, runtime="tensorrt-rtx", seconds=0.1)
+
+
+def test_starts_are_counted_from_the_run_and_in_order(onnx_file: Path) -> None:
+    for samples in profile_interleaved(_entries(onnx_file), FEEDS, **LIMITS):
+        starts, latencies = np.array(samples.starts_ns), np.array(samples.latencies_ns)
+        assert starts[0] >= 0
+        assert (starts[1:] >= starts[:-1] + latencies[:-1]).all()
+
+
+def test_artifacts_of_one_run_share_its_conditions(onnx_file: Path) -> None:
+    first, second = profile_interleaved(_entries(onnx_file), FEEDS, **LIMITS)
+    assert first.conditions is not None
+    assert first.conditions == second.conditions

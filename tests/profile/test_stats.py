@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from edgekit.errors import EdgekitError
 from edgekit.machine import this_machine
 from edgekit.profile.samples import Samples
-from edgekit.profile.stats import compare, least_samples, percentile, summarize
+from edgekit.profile.stats import Comparison, compare, least_samples, percentile, summarize
+
+_UNCLEAR = "no difference between b and a beyond the noise (0.90 to 1.20)"
 
 latencies = st.lists(st.integers(1, 10**10), min_size=1, max_size=200)
 
@@ -81,3 +83,40 @@ def test_a_drift_of_the_machine_does_not_widen_the_interval() -> None:
 def test_samples_of_different_runs_are_not_compared() -> None:
     with pytest.raises(EdgekitError, match="same interleaved run"):
         compare(samples([1, 2]), samples([1, 2], run="other"))
+
+
+def test_outliers_are_counted_and_kept() -> None:
+    found = summarize(samples([1_000_000, 1_010_000] * 50 + [9_000_000] * 3))
+    assert (found.outliers, found.highest) == (3, 9.0)
+    assert found.outlier_limit == pytest.approx(1.01 + 10 * 0.01)
+    assert found.mean > 1.2
+    assert summarize(samples([1_000_000] * 100)).outliers == 0
+
+
+def test_artifacts_with_blocks_of_different_length_are_compared_round_by_round() -> None:
+    drift = np.linspace(1e6, 3e6, 200)
+    found = compare(
+        samples([int(2 * v) for v in drift for _ in range(8)], block=8),
+        samples([int(v) for v in drift for _ in range(4)], block=4),
+    )
+    assert found.ratio == pytest.approx(2.0, rel=0.01)
+    assert found.high - found.low < 0.2
+    with pytest.raises(EdgekitError, match="same interleaved run"):
+        compare(samples([1] * 8, block=2), samples([1] * 8, block=4))
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Comparison(1.05, 1.03, 1.07), "b is 1.05x as fast as a (1.03 to 1.07)"),
+        (Comparison(0.95, 0.93, 0.97), "b is 0.95x as fast as a (0.93 to 0.97)"),
+        (Comparison(1.0, 0.99, 1.01), "no difference between b and a (0.99 to 1.01)"),
+        (Comparison(1.01, 1.005, 1.015), "no difference between b and a (1.00 to 1.01)"),
+        (
+            Comparison(1.1, 0.9, 1.2),
+            "no difference between b and a beyond the noise (0.90 to 1.20)",
+        ),
+    ],
+)
+def test_a_comparison_is_told_in_words(found: Comparison, words: str) -> None:
+    assert found.words("b", "a") == words
