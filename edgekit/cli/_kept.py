@@ -111,6 +111,7 @@ def kept(profile: Profile, path: Path, journal: Journal) -> bool:
 def _tell_samples(journal: Journal) -> None:
     if not journal.count:
         journal.close(done=True)
+        typer.echo("It ended before anything was measured.", err=True)
     elif journal.held:
         typer.echo(f"edgekit: {journal.place}. What it lacks follows.", err=True)
         sys.stdout.write(journal.held.decode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -156,12 +157,13 @@ def test_a_sweep_chooses_and_writes_the_default(own: Path) -> None:
          str(own), "--seconds", "0.3", "--goal", "throughput", "--write"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "Best for throughput: onnxruntime-" in done.stdout
-    assert "batch=8" in done.stdout.rpartition("Best for")[2]
+    best = re.search(r"Best for throughput: onnxruntime-\w+ threads=(\d) batch=(\d),", done.stdout)
+    assert best, done.stdout
     known = Bundle.open(own).manifest.defaults["onnxruntime"]
-    assert (known.batch, known.streams, known.goal) == (8, None, "throughput")
+    assert (known.threads, known.batch) == (int(best[1]), int(best[2]))
+    assert (known.streams, known.goal) == (None, "throughput")
     found = json.loads(run(own, "--seconds", "0.1", "--json").stdout)
-    assert {one["settings"]["batch"] for one in found["results"]} == {8}
+    assert {one["settings"]["batch"] for one in found["results"]} == {known.batch}
 
 
 def test_what_is_no_sweep_is_one_line(own: Path) -> None:
