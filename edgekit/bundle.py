@@ -180,6 +180,12 @@ def _parse(raw: bytes, path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "top level"
+        if first["type"] == "extra_forbidden":
+            raise BundleError(
+                f"says {place}, which this edgekit does not know",
+                where=where,
+                fix="Upgrade edgekit: pip install -U edgekit",
+            ) from error
         what = f"is damaged: {place}: {first['msg']}"
         raise BundleError(what, where=where, fix=_REBUILD) from error
 

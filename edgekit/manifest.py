@@ -19,6 +19,7 @@ __all__ = [
     "Accuracy",
     "Artifact",
     "Decision",
+    "Defaults",
     "EngineRecord",
     "Extreme",
     "Fidelity",
@@ -270,6 +271,30 @@ class Decision(_Record):
     rejected: dict[str, str]
 
 
+class Defaults(_Record):
+    """The settings that were measured to be best; None for what was not chosen.
+
+    Attributes:
+        threads: intra-op threads of each session.
+        streams: sessions that run at the same time.
+        batch: samples in one inference; in a server, the most that are run together.
+        device: see :class:`~edgekit.runtimes.SessionOptions`.
+        goal: what they are best for, as it was asked for.
+        created: UTC, ISO 8601.
+        cpu: of the machine that they were measured on. They are used on its like only.
+        cores: of it.
+    """
+
+    threads: int | None = Field(default=None, ge=1)
+    streams: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    device: str | None = None
+    goal: str = ""
+    created: str = ""
+    cpu: str = ""
+    cores: int = 0
+
+
 class Manifest(_Record):
     """Everything ``bundle.json`` says.
 
@@ -278,6 +303,7 @@ class Manifest(_Record):
         state: which inputs and outputs are what the model remembers; empty when it does not.
         target: the instruction set that the artifacts were made for and, when it is that of
             ``machine``, validated on; empty in bundles that do not say.
+        defaults: settings to run with, by runtime, where ``edgekit profile --write`` put some.
         search: every trial of accuracy control and mixed precision.
         passes: what each pass did to the PyTorch module, in order.
         alternatives: a smaller model that the workload offers, treated the same way and measured
@@ -303,6 +329,7 @@ class Manifest(_Record):
     verification: tuple[Verification, ...] = ()
     latency: tuple[Samples, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    defaults: dict[str, Defaults] = {}
     search: tuple[Trial, ...] = ()
     passes: tuple[PassRecord, ...] = ()
     alternatives: tuple[Artifact, ...] = ()

@@ -7,6 +7,7 @@ import traceback
 
 import typer
 
+from edgekit.cli._many import ManyValues
 from edgekit.cli.client import client
 from edgekit.cli.compress import compress
 from edgekit.cli.conformance import conformance
@@ -41,7 +42,7 @@ COMMANDS = (
     pack, unpack, sign, keygen, token, demo, recipes, doctor,
 )  # fmt: skip
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=ManyValues)(command)
 app.add_typer(zoo, name="zoo")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import typer
 
-__all__ = ["forwarded"]
+from edgekit.errors import SpecError
+
+__all__ = ["forwarded", "refuse_given"]
 
 
 def forwarded(context: typer.Context, without: Collection[str]) -> list[str]:
@@ -18,18 +20,41 @@ def forwarded(context: typer.Context, without: Collection[str]) -> list[str]:
         without: names of parameters that are not handed on.
     """
     written = []
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        given = source is not None and source.name == "COMMANDLINE"
-        if given and parameter.param_type_name == "option" and name not in without:
+    for name, parameter in _given(context).items():
+        if name not in without:
             written += _option(parameter, context.params[name])
     return written
 
 
+def refuse_given(context: typer.Context, names: Collection[str], why: str) -> None:
+    """Refuse options that the user wrote.
+
+    Raises:
+        SpecError: one of these was.
+    """
+    for name, parameter in _given(context).items():
+        if name in names:
+            raise SpecError(why, where=_long(parameter), fix="Leave it out")
+
+
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The options that the user wrote, by the name of the parameter."""
+    found = {}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and parameter.param_type_name == "option":
+            found[parameter.name or ""] = parameter
+    return found
+
+
+def _long(parameter: Any) -> str:
+    return next(name for name in parameter.opts if name.startswith("--"))
+
+
 def _option(parameter: Any, value: Any) -> list[str]:
-    long = [name for name in parameter.opts if name.startswith("--")]
+    long = _long(parameter)
     if parameter.is_flag:
-        return [long[0] if value else parameter.secondary_opts[0]]
+        return [long if value else parameter.secondary_opts[0]]
     values = value if isinstance(value, list | tuple) else [value]
-    return [f"{long[0]}={one}" for one in values]
+    return [f"{long}={one}" for one in values]

@@ -55,12 +55,31 @@ class ScenarioOptions:
             "--target": self.target,
             "--rate": self.rate,
             "--queries": self.queries,
-            "--streams": self.streams,
             "--seed": self.seed,
             "--mlperf": self.mlperf or None,
         }
         _refuse(of_scenarios, "is for a scenario", "Add --scenario server, say")
         return False
+
+    @staticmethod
+    def place(source: str, output: Path | None) -> Path | None:
+        """Where the document goes; None for nowhere, where nothing is said of a server's.
+
+        Raises:
+            OutputError: of a suffix that is not known.
+        """
+        from edgekit.profile.export import check_samples_path
+        from edgekit.profile.store import new_path
+
+        if output is not None:
+            check_samples_path(output)
+            return output
+        return None if is_url(source) else new_path(Path(source))
+
+    @staticmethod
+    def valid(profile: Profile) -> bool:
+        """Whether all runs keep the rules."""
+        return all(result.outcome is None or result.outcome.valid for result in profile.results)
 
     def run(
         self, source: str, settings: Settings, runtime: str | None, cores: str | None

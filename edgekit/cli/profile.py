@@ -11,29 +11,59 @@ import typer
 from edgekit.cli._options import Cores, Device, Json, Sizes, Threads
 
 if TYPE_CHECKING:
-    from edgekit.profile.records import Profile, Settings
-
-if TYPE_CHECKING:
     from edgekit.profile.records import Profile
 
 __all__ = ["profile"]
 
 
 #: Options that are for this process, not for one elsewhere that it starts.
-_HERE = frozenset({"json", "output", "remote", "remote_python", "remote_wheels"})
+_HERE = frozenset({
+    "baseline", "gate", "goal", "json", "output", "remote", "remote_python", "remote_wheels",
+    "resume", "write",
+})  # fmt: skip
+
+#: Options that say nothing to a scenario or a server.
+_NOT_UNDER_LOAD = frozenset({
+    "artifact", "baseline", "gate", "goal", "layers", "limit", "remote", "remote_python",
+    "remote_wheels", "resume", "sweep", "write", "costs",
+})  # fmt: skip
 
 
 def profile(
     context: typer.Context,
-    bundle: BundlePath,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE|URL",
+            help="A NAME.edge folder, or a model of a running server: http://host:8000/MODEL or "
+            "grpc://host:8001/MODEL.",
+        ),
+    ],
     runtime: Annotated[str | None, typer.Option(help="Only this runtime's artifacts.")] = None,
+    artifact: Annotated[str | None, typer.Option(help="Only the artifact of this id.")] = None,
     threads: Threads = None,
     device: Device = None,
     cores: Cores = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples in one inference.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Samples in one inference [default: 1].")
+    ] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sessions of each artifact at the same time [default: 1]; of a server, requests "
+            "under way in the offline scenario [default: 32].",
+        ),
+    ] = None,
     size: Sizes = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time limit of the run.")] = 20,
-    artifact: Annotated[str | None, typer.Option(help="Only the artifact of this id.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Time limit of the run [default: 20]; of each point, with --sweep [default: 5]; "
+            "of a scenario, the least [default: 10].",
+        ),
+    ] = None,
     costs: Annotated[
         bool,
         typer.Option(
@@ -41,6 +71,72 @@ def profile(
             "processes."
         ),
     ] = True,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers/--no-layers",
+            help="Time each operator, too: some seconds more an artifact.",
+        ),
+    ] = True,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B ...",
+            help="Try other settings: threads=1,2 batch=1,8 streams=1,2 runtime=A,B "
+            "precision=fp32,int8 size:DIMENSION=16,128, or some of them.",
+        ),
+    ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(help="Say what is best: latency, p99, throughput, 'throughput with p99<8ms'."),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Store what is best for --goal as the bundle's default.")
+    ] = False,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(help="Fail (1) unless it holds: p99<8ms, drop<0.5, p50<1.05x; repeat."),
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="A kept profile, for gates in x.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run of this command that was stopped.")
+    ] = False,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="MLPerf's: single-stream, multi-stream, server, offline."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="p99<10ms",
+            help="For the server scenario: find the highest rate that holds it. In quotes.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="For the server scenario: offer this many queries a second only."),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(min=1, help="For a scenario: at least so many (offline: samples)."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the server scenario's random arrivals [0].")
+    ] = None,
+    mlperf: Annotated[
+        bool, typer.Option("--mlperf", help="For a scenario: MLPerf's own rules, 600 s a run.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="x.edge", help="For a URL: send this bundle's sample [default: random values]."
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="For a URL: file with the token [default: the variable EDGEKIT_TOKEN]."),
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="For a URL: certificates to trust, PEM.")] = None,
     limit: Annotated[
         str | None,
         typer.Option(
@@ -70,46 +166,63 @@ def profile(
             metavar="FOLDER", help="Wheels to install from there, for a board without a network."
         ),
     ] = None,
-    layers: Annotated[
-        bool,
-        typer.Option(
-            "--layers/--no-layers",
-            help="Time each operator, too: some seconds more an artifact.",
-        ),
-    ] = True,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Write everything measured: FILE.json, FILE.npz or FILE.parquet."
+            "--output",
+            "-o",
+            help="Write everything measured: FILE.json, FILE.npz or FILE.parquet [default: a new "
+            "file in NAME-profiles beside the bundle].",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Measure the latency of a bundle's artifacts here.
 
-    All artifacts take turns in one run, so that the machine's moods hit them alike. With --scenario
-    each runtime's selected artifact gets the load of an MLPerf scenario instead, and the exit code
-    is 1 where a run is not valid by its rules. A URL is a server that gets it.
+    All artifacts take turns in one run, so that the machine's moods hit them alike. What --threads,
+    --batch, --streams and --device do not say is as the bundle's default says, where it has one.
+
+    With --scenario each runtime's selected artifact gets the load of an MLPerf scenario instead,
+    and the exit code is 1 where a run is not valid by its rules. A URL is a server that gets it.
     """
     from edgekit.bundle import Bundle
-    from edgekit.cli._console import shown_progress
-    from edgekit.cli._forward import forwarded
+    from edgekit.cli._forward import forwarded, refuse_given
+    from edgekit.cli._judged import asked
+    from edgekit.cli._kept import begun, keeping, kept, stored
+    from edgekit.cli._live import live_view
+    from edgekit.cli._scenario import ScenarioOptions
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.elsewhere import Brought
-    from edgekit.profile.export import check_samples_path
     from edgekit.profile.limited import profile_limited
     from edgekit.profile.limits import parse_limits
+    from edgekit.profile.records import Settings
     from edgekit.profile.remote import profiled_remotely
     from edgekit.profile.sizes import parse_sizes
+    from edgekit.profile.sweep import parse_sweep
     from edgekit.runtimes.cores import hold_process
 
+    load = ScenarioOptions(
+        scenario, target, rate, queries, streams, seed, mlperf, seconds, data, token_file, ca
+    )
+    under_load = load.wanted(source)
+    sizes = parse_sizes(size or [])
+    if under_load:
+        refuse_given(context, _NOT_UNDER_LOAD, "is not for a scenario or a server")
     if cores is not None and remote is None:
         held = hold_process(cores)
         threads = threads or held
-    if output is not None:
-        check_samples_path(output)
-    opened = Bundle.open(bundle)
-    with ExitStack() as stack:
+    if under_load:
+        place = load.place(source, output)
+        settings = Settings(threads=threads, batch=batch or 1, sizes=sizes, device=device)
+        found = load.run(source, settings, runtime, cores)
+        done = stored(found, place)
+        _show(found, json=json)
+        raise _exit(done=done, passed=load.valid(found))
+    wanted = parse_sweep(sweep) if sweep else None
+    opened = Bundle.open(Path(source))
+    judge = asked(opened, wanted, goal=goal, write=write, gates=gate or [], baseline=baseline)
+    path, journal = begun(opened, output, context.params, resume=resume)
+    with keeping(journal), ExitStack() as stack:
         if remote is not None:
             brought = stack.enter_context(
                 profiled_remotely(
@@ -128,45 +241,49 @@ def profile(
                 opened, parse_limits(limit), options, runtime=runtime, artifact=artifact
             )
         else:
-            progress = stack.enter_context(shown_progress())
-            progress.stage("Profile")
-            profile = profile_bundle(
-                opened,
-                runtime=runtime,
-                threads=threads,
-                device=device,
-                batch=batch,
-                sizes=parse_sizes(size or []),
-                seconds=seconds,
-                artifact=artifact,
-                costs=costs,
-                layers=layers,
+            view = stack.enter_context(live_view(json=json))
+            brought = Brought(
+                profile_bundle(
+                    opened,
+                    runtime=runtime,
+                    artifact=artifact,
+                    threads=threads,
+                    device=device,
+                    batch=batch,
+                    streams=streams,
+                    sizes=sizes,
+                    seconds=seconds,
+                    sweep=wanted,
+                    journal=journal,
+                    view=view,
+                    costs=costs,
+                    layers=layers,
+                )
             )
-            brought = Brought(profile)
-        if brought.profile is not None:
-            _keep(brought.profile, output, json=json)
-    if brought.error is not None:
-        raise brought.error
+        done = brought.profile is None or kept(brought.profile, path, journal)
+    passed = True
+    if brought.profile is not None:
+        _show(brought.profile, json=json, points=wanted is not None)
+        passed = judge.tell(brought.profile, show=not json)
+    raise brought.error or _exit(done=done, passed=passed)
 
 
-def _keep(found: Profile, output: Path | None, *, json: bool) -> None:
-    from edgekit.cli._console import print_json
-    from edgekit.profile.export import write_samples
-
-    if output is not None:
-        write_samples(found, output)
-    if json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        _print(found)
+def _exit(*, done: bool, passed: bool) -> typer.Exit:
+    """1 where the work failed a gate, 2 where its result is not where it should be."""
+    return typer.Exit(1 if not passed else 0 if done else 2)
 
 
-def _print(found: Profile) -> None:
-    from edgekit.cli._console import stdout
+def _show(found: Profile, *, json: bool, points: bool = False) -> None:
+    """Print what was measured; the points of a sweep are printed by who judges them."""
+    from edgekit.cli._console import print_json, stdout
     from edgekit.report.costs import print_costs
     from edgekit.report.layer_table import print_all_layers
+    from edgekit.report.scenario import print_outcomes
     from edgekit.report.table import print_latency
 
+    if json:
+        print_json(found.model_dump(mode="json"))
+        return
     console = stdout()
     if found.remote is not None:
         told = f"remote: {found.remote}, {found.machine.cpu}, {found.machine.system}"
@@ -174,6 +291,9 @@ def _print(found: Profile) -> None:
     if found.simulated is not None:
         label = found.simulated.label(found.machine.cpu)
         console.print(label, style="bold", highlight=False, markup=False, soft_wrap=True)
-    print_latency(found.samples, console)
-    print_all_layers(found, console)
-    print_costs(found.results, console)
+    if any(result.outcome for result in found.results):
+        print_outcomes(found, console)
+    elif not points:
+        print_latency(found.samples, console)
+        print_all_layers(found, console)
+        print_costs(found.results, console)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import edgekit
 from edgekit import runtimes
 from edgekit.bundle import Bundle
-from edgekit.errors import BundleError, RuntimeUnavailableError, SpecError, did_you_mean
+from edgekit.defaults import defaults_of
+from edgekit.errors import RuntimeUnavailableError
 from edgekit.machine import this_machine
-from edgekit.manifest import Artifact
+from edgekit.manifest import Defaults
 from edgekit.profile.costs import measure_costs
-from edgekit.profile.layers import bundle_layers
+from edgekit.profile.inputs import bundle_feeds, usable_artifacts
+from edgekit.profile.journal import Journal
+from edgekit.profile.layers import artifact_layers
 from edgekit.profile.peaks import machine_peaks
-from edgekit.profile.records import LayerTimes, Profile, Result, Settings
-from edgekit.profile.runner import Timed, profile_interleaved
-from edgekit.profile.sizes import resized
+from edgekit.profile.points import Point, Unseen, View, measure_points, named
+from edgekit.profile.records import Costs, LayerTimes, Profile, Settings
+from edgekit.profile.sweep import Sweep, planned
 from edgekit.runtimes import SessionOptions
-from edgekit.spec import Feeds
-from edgekit.verify import Reference, unusable
 
-__all__ = ["bundle_feeds", "profile_bundle", "usable_artifacts"]
+__all__ = ["profile_bundle"]
+
+_SECONDS = 20.0
+_POINT_SECONDS = 5.0
 
 
 def profile_bundle(
     bundle: Bundle,
     *,
     runtime: str | None = None,
+    artifact: str | None = None,
     threads: int | None = None,
     device: str | None = None,
-    batch: int = 1,
+    batch: int | None = None,
+    streams: int | None = None,
     sizes: Mapping[str, int] | None = None,
-    seconds: float = 20.0,
-    artifact: str | None = None,
+    seconds: float | None = None,
+    sweep: Sweep | None = None,
+    journal: Journal | None = None,
+    view: View | None = None,
     costs: bool = False,
     layers: bool = False,
 ) -> Profile:
@@ -43,15 +51,21 @@ def profile_bundle(
     Args:
         bundle: an opened bundle.
         runtime: only the artifacts of this runtime.
-        threads: intra-op threads of every session, None for all cores.
-        device: where every session runs, see :class:`~edgekit.runtimes.SessionOptions`.
-        batch: samples in one inference: the first stored one, repeated.
-        sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
-        seconds: time limit of the run.
         artifact: only the one of this id.
-        costs: measure load, memory, processor time and energy, too, before the run.
-        layers: see where the time of each goes, too: some seconds more for each artifact, and for
-            the peaks of the machine when they are not known yet.
+        threads: intra-op threads of every session. None for what the bundle says of each runtime
+            (:func:`~edgekit.defaults.defaults_of`), else all cores; so with the next three.
+        device: where every session runs, see :class:`~edgekit.runtimes.SessionOptions`.
+        batch: samples in one inference: the first stored one, repeated [default: 1].
+        streams: sessions of each artifact that run at the same time [default: 1].
+        sizes: of dynamic dimensions by name, such as ``{"sequence": 128}``.
+        seconds: time limit of the run [default: 20]; of each point, in a sweep [default: 5].
+        sweep: other settings to measure, see :func:`~edgekit.profile.sweep.planned`; the others
+            are for what it does not say.
+        journal: where what is measured is written as it happens, and what was before.
+        view: watches between rounds.
+        costs: measure load, memory, processor time and energy, too, before the run; not of a sweep.
+        layers: see where the time of each goes, too, after it; not of a sweep. Some seconds more
+            for each artifact, and for the peaks of the machine when they are not known yet.
 
     Raises:
         RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
@@ -60,116 +74,103 @@ def profile_bundle(
         SpecError: the model's batch is fixed, or no dynamic dimension has that name.
     """
     usable = usable_artifacts(bundle, runtime, artifact)
-    threads = threads or this_machine().cores
-    options = SessionOptions(threads=threads, device=device)
-    feeds = bundle_feeds(bundle, batch, sizes or {})
+    given = _Given(threads, streams, batch, device, dict(sizes or {}))
+    impossible: list[Point] = []
+    if sweep is None:
+        points = [Point(one, given.settings(defaults_of(bundle, one.runtime))) for one in usable]
+    else:
+        points, impossible = planned(bundle, sweep, given.settings(Defaults()))
+    view = view or Unseen()
+    for point in impossible:
+        view.skips(point, point.reason)
     # First, while this process holds nothing that competes for memory.
-    measured = measure_costs(bundle, usable, feeds, options) if costs else {}
-    with ExitStack() as stack:
-        entries = [
-            Timed(
-                artifact.id,
-                artifact.runtime,
-                stack.enter_context(
-                    runtimes.require(artifact.runtime).load(bundle.file(artifact), options)
-                ),
-            )
-            for artifact in usable
-        ]
-        feeds = bundle_feeds(bundle, batch, sizes or {})
-        samples = profile_interleaved(
-            entries,
-            feeds,
-            threads=threads,
-            min_rounds=50,
-            max_rounds=1000,
-            max_seconds=seconds,
+    taken = _costs(bundle, points) if costs and sweep is None else {}
+    results, refused = measure_points(
+        bundle,
+        points,
+        lambda one: bundle_feeds(bundle, one.batch, one.sizes),
+        seconds=(seconds or _POINT_SECONDS) if sweep else (seconds or _SECONDS) / len(points),
+        min_rounds=10 if sweep else 50,
+        journal=journal or Journal(),
+        view=view,
+        skip=sweep is not None,
+    )
+    skipped = {point.name: point.reason for point in impossible} | refused
+    if not results:
+        raise RuntimeUnavailableError(
+            "; ".join(f"{name}: {reason}" for name, reason in skipped.items()),
+            where=str(bundle.path),
+            fix="Sweep other settings",
         )
-        times: list[LayerTimes | None] = [None] * len(entries)
-        if layers:
-            times = bundle_layers(bundle, usable, entries, feeds, options)
-    names = sorted({artifact.runtime for artifact in usable})
-    settings = Settings(threads=threads, batch=batch, sizes=dict(sizes or {}), device=device)
+    inside = _layers(bundle, points) if layers and sweep is None else {}
+    measured = {point.artifact.id: point.artifact for point in points}
+    names = sorted({artifact.runtime for artifact in measured.values()})
     return Profile(
         edgekit=edgekit.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=bundle.manifest.name,
-        artifacts={artifact.id: artifact.files[0].sha256 for artifact in usable},
+        artifacts={artifact.id: artifact.files[0].sha256 for artifact in measured.values()},
         versions={name: runtimes.require(name).status().version or "" for name in names},
         machine=this_machine(),
-        peaks=machine_peaks(threads) if any(one is not None for one in times) else None,
+        peaks=machine_peaks(this_machine().cores) if inside else None,
         results=tuple(
-            Result(
-                samples=one.model_copy(update={"device": device}),
-                settings=settings,
-                costs=measured.get(one.artifact),
-                layers=inside,
+            result.model_copy(
+                update={
+                    "costs": taken.get(result.samples.artifact),
+                    "layers": inside.get(result.samples.artifact),
+                }
             )
-            for one, inside in zip(samples, times, strict=True)
+            for result in results
         ),
+        skipped=skipped,
     )
 
 
-def usable_artifacts(
-    bundle: Bundle, runtime: str | None = None, artifact: str | None = None
-) -> list[Artifact]:
-    """The artifacts that this machine can run, of one runtime or with one id only.
+def _costs(bundle: Bundle, points: Sequence[Point]) -> dict[str, Costs]:
+    """By artifact. Those of one setting take turns."""
+    alike: dict[str, list[Point]] = {}
+    for point in points:
+        alike.setdefault(named("", point.settings), []).append(point)
+    found = {}
+    for group in alike.values():
+        settings = group[0].settings
+        feeds = bundle_feeds(bundle, settings.batch, settings.sizes)
+        artifacts = [point.artifact for point in group]
+        found |= measure_costs(bundle, artifacts, feeds, _options(settings))
+    return found
 
-    Raises:
-        RuntimeUnavailableError: the bundle has nothing for ``runtime``, or nothing that this
-            machine can run.
-        BundleError: it has no such artifact.
-    """
-    if runtime is not None:
-        bundle.selected(runtime)
-    known = [one.id for one in bundle.manifest.artifacts]
-    if artifact is not None and artifact not in known:
-        raise BundleError(
-            f"holds no artifact {artifact!r}{did_you_mean(artifact, known)}",
-            where=str(bundle.path),
-            fix=f"Choose from {', '.join(known)}",
+
+def _layers(bundle: Bundle, points: Sequence[Point]) -> dict[str, LayerTimes]:
+    """By artifact, of those whose runtime tells."""
+    found = {}
+    for point in points:
+        artifact, settings = point.artifact, point.settings
+        feeds = bundle_feeds(bundle, settings.batch, settings.sizes)
+        times = artifact_layers(bundle, artifact, feeds, _options(settings))
+        if times is not None:
+            found[artifact.id] = times
+    return found
+
+
+def _options(settings: Settings) -> SessionOptions:
+    return SessionOptions(threads=settings.threads, device=settings.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the caller asks for; None leaves it to the bundle's defaults."""
+
+    threads: int | None
+    streams: int | None
+    batch: int | None
+    device: str | None
+    sizes: dict[str, int]
+
+    def settings(self, known: Defaults) -> Settings:
+        return Settings(
+            threads=self.threads or known.threads or this_machine().cores,
+            streams=self.streams or known.streams or 1,
+            batch=self.batch or known.batch or 1,
+            device=self.device or known.device,
+            sizes=self.sizes,
         )
-    artifacts = [
-        one
-        for one in bundle.manifest.artifacts
-        if runtime in {None, one.runtime} and artifact in {None, one.id}
-    ]
-    reasons = {one.id: unusable(one.runtime, one.target) for one in artifacts}
-    usable = [one for one in artifacts if not reasons[one.id]]
-    if not usable:
-        told = dict.fromkeys(f"{one.runtime}: {reasons[one.id]}" for one in artifacts)
-        raise RuntimeUnavailableError(
-            "; ".join(told) or f"artifact {artifact!r} is not of runtime {runtime!r}",
-            where=str(bundle.path),
-            fix="Profile it on the machine that it was built for",
-        )
-    return usable
-
-
-def bundle_feeds(bundle: Bundle, batch: int, sizes: Mapping[str, int]) -> Feeds:
-    """The first stored sample, as ``batch`` of them and with dynamic dimensions of those sizes.
-
-    Raises:
-        BundleError: it holds none.
-        SpecError: the model's batch is fixed, or no dynamic dimension has that name.
-    """
-    manifest = bundle.manifest
-    if manifest.reference is None:
-        raise BundleError(
-            "holds no reference samples", where=str(bundle.path), fix="Build the bundle again"
-        )
-    axes = {
-        spec.name: {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
-        for spec in manifest.inputs
-    }
-    wanted = dict(sizes)
-    if batch != 1:
-        for spec in manifest.inputs:
-            if 0 not in axes[spec.name]:
-                raise SpecError(
-                    f"its first dimension is fixed to {spec.shape[0] if spec.shape else 'nothing'}",
-                    where=f"input {spec.name!r}",
-                    fix="Leave --batch out, or export the model with a dynamic batch",
-                )
-            wanted[axes[spec.name][0]] = batch
-    return resized(Reference.load(bundle.path / manifest.reference).feeds[0], axes, wanted)

@@ -4,7 +4,7 @@
 
     GOAL  = METRIC OP VALUE [UNIT]       p99<=8ms   drop<0.5   throughput>100   peak<0.5GB
     OP    = "<" | "<=" | ">" | ">="
-    UNIT  = "us" | "ms" | "s" | "%" | "MB" | "GB"
+    UNIT  = "us" | "ms" | "s" | "%" | "MB" | "GB" | "x"    times that of a baseline
 
 What metrics there are, and which units they take, is up to who asks.
 """
@@ -24,10 +24,10 @@ from edgekit.errors import SpecError
 __all__ = ["UNITS", "Goal", "Op", "Unit", "parse_goal"]
 
 Op = Literal["<", "<=", ">", ">="]
-Unit = Literal["us", "ms", "s", "%", "MB", "GB", ""]
+Unit = Literal["us", "ms", "s", "%", "MB", "GB", "x", ""]
 
 #: Every unit: what it is a unit of, and its size in that quantity's base (seconds, one, bytes).
-#: A number without a unit is one.
+#: A number without a unit is one; so is what is given in times a baseline.
 UNITS: Final[Mapping[Unit, tuple[str, float]]] = MappingProxyType(
     {
         "us": ("time", 1e-6),
@@ -36,6 +36,7 @@ UNITS: Final[Mapping[Unit, tuple[str, float]]] = MappingProxyType(
         "%": ("share", 1e-2),
         "MB": ("memory", 1e6),
         "GB": ("memory", 1e9),
+        "x": ("ratio", 1.0),
         "": ("number", 1.0),
     }
 )
@@ -75,7 +76,7 @@ class Goal:
 
     @property
     def quantity(self) -> str:
-        """What it is a goal for: ``time``, ``share``, ``memory`` or ``number``."""
+        """What it is a goal for: ``time``, ``share``, ``memory``, ``ratio`` or ``number``."""
         return UNITS[self.unit][0]
 
     def value_in(self, unit: Unit) -> float:

@@ -4,7 +4,7 @@
 further line stands for itself, so that one which a crash has torn costs nothing else::
 
     {"edgekit": "0.1.0", "key": ...}                       what is measured, by hash
-    {"group": "all", "samples": [...]}                     a run begins: records of its first round
+    {"points": [...], "samples": [...]}                    a run begins: records of its first round
     {"run": ..., "latencies_ns": [...], "starts_ns": ...}  a further round of it, entry by entry
     {"end": ..., "samples": [...]}                         it is done: its records but the latencies
     {"piece": "costs x", "value": {...}}                   anything else that was measured whole
@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,12 +29,9 @@ from pydantic import BaseModel, ValidationError
 
 import edgekit
 from edgekit.profile.growing import GrowingFile, free_to_write
-from edgekit.profile.samples import Samples
+from edgekit.profile.samples import Samples, Watch
 
-__all__ = ["Before", "Journal", "Watch", "journal_of", "unfinished"]
-
-#: Gets the samples that one round added, one record an entry. All rounds of a run have its id.
-Watch = Callable[[Sequence[Samples]], None]
+__all__ = ["Before", "Journal", "document_of", "journal_of", "journals", "unfinished"]
 
 _R = TypeVar("_R", bound=BaseModel)
 
@@ -44,29 +42,31 @@ _RAW = {"latencies_ns", "starts_ns"}
 
 @dataclass(slots=True)
 class _Run:
-    """Of one process: the records of its entries, and all rounds of it so far."""
+    """Of one process: the points that took turns, their records, and all rounds so far."""
 
+    points: list[str]
     samples: list[Samples]
     latencies: list[list[int]]
     starts: list[list[int]]
     seconds: float = 0.0
     ended: bool = False
 
-    def records(self) -> list[Samples]:
-        return [
-            one.model_copy(update={"latencies_ns": tuple(values), "starts_ns": tuple(starts)})
-            for one, values, starts in zip(self.samples, self.latencies, self.starts, strict=True)
-        ]
+    def record(self, index: int) -> Samples:
+        raw = {
+            "latencies_ns": tuple(self.latencies[index]),
+            "starts_ns": tuple(self.starts[index]),
+        }
+        return self.samples[index].model_copy(update=raw)
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What earlier processes measured of a group.
+    """What earlier processes measured of a point.
 
     Attributes:
         samples: of all runs, each with its own id.
         rounds: that they had together.
-        seconds: that those took.
+        seconds: that those took; of rounds that several points shared, its share.
         ended: whether the last of them came to its end.
     """
 
@@ -92,7 +92,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None, identity: Mapping[str, Any] | None = None) -> None:
         self.resumed = False
-        self._runs: dict[str, list[_Run]] = {}
+        self._runs: list[_Run] = []
         self._pieces: dict[str, Any] = {}
         self._file = GrowingFile(path) if path is not None else None
         if self._file is not None:
@@ -109,36 +109,35 @@ class Journal:
             header = json.dumps({"edgekit": edgekit.__version__, "key": key})
             file.begin(f"{header}\n", anew=True)
 
-    def before(self, group: str) -> Before:
-        """What is known of a group of entries that take turns."""
-        runs = self._runs.get(group, [])
+    def before(self, point: str) -> Before:
+        """What is known of a point: an artifact with a setting, by a name of the caller's."""
+        runs = [(run, run.points.index(point)) for run in self._runs if point in run.points]
         return Before(
-            samples=[one for run in runs for one in run.records()],
-            rounds=sum(len(run.latencies[0]) // run.samples[0].block for run in runs),
-            seconds=sum(run.seconds for run in runs),
-            ended=bool(runs) and runs[-1].ended,
+            samples=[run.record(index) for run, index in runs],
+            rounds=sum(len(run.latencies[i]) // run.samples[i].block for run, i in runs),
+            seconds=sum(run.seconds / len(run.points) for run, _ in runs),
+            ended=bool(runs) and runs[-1][0].ended,
         )
 
-    def watch(self, group: str) -> Watch:
-        """What the timing loop calls after each round of a group."""
-        began = time.monotonic()
+    def watch(self, points: Sequence[str]) -> Watch:
+        """What the timing loop calls after each round of points that take turns."""
+        began = 0.0  # at the end of the first round: the warm-up is over then
 
         def note(taken: Sequence[Samples]) -> None:
+            nonlocal began
+            began = began or time.monotonic()
             seconds = round(time.monotonic() - began, 3)
-            run = self._run(taken[0].run)
-            if run is None:
+            if self._run(taken[0].run) is None:
                 samples = [one.model_dump(mode="json") for one in taken]
-                self._add({"group": group, "seconds": seconds, "samples": samples})
+                self._add({"points": list(points), "seconds": seconds, "samples": samples})
             else:
                 raw = {name: [list(getattr(one, name)) for one in taken] for name in sorted(_RAW)}
                 self._add({"run": taken[0].run, "seconds": seconds, **raw})
 
         return note
 
-    def end(self, group: str, samples: Sequence[Samples]) -> None:
-        """The run of a group is done; ``samples`` may say more of it than its rounds did."""
-        if self._run(samples[0].run) is None:
-            self.watch(group)(samples)
+    def end(self, samples: Sequence[Samples]) -> None:
+        """A run is done; ``samples`` may say more of it than its rounds did."""
         told = [one.model_dump(mode="json", exclude=_RAW) for one in samples]
         self._add({"end": samples[0].run, "samples": told})
         self._sync()
@@ -164,8 +163,7 @@ class Journal:
     @property
     def count(self) -> int:
         """Samples that it knows of."""
-        runs = (run for runs in self._runs.values() for run in runs)
-        return sum(len(values) for run in runs for values in run.latencies)
+        return sum(len(values) for run in self._runs for values in run.latencies)
 
     @property
     def held(self) -> bytes:
@@ -210,8 +208,7 @@ class Journal:
         self.close()
 
     def _run(self, identity: str) -> _Run | None:
-        every = (run for runs in self._runs.values() for run in runs)
-        return next((run for run in every if run.samples[0].run == identity), None)
+        return next((run for run in self._runs if run.samples[0].run == identity), None)
 
     def _add(self, entry: dict[str, Any]) -> None:
         self._learn(entry)
@@ -232,15 +229,16 @@ class Journal:
             return
 
     def _learn(self, entry: dict[str, Any]) -> None:
-        if "group" in entry:
+        if "points" in entry:
             samples = [Samples.model_validate(one) for one in entry["samples"]]
             run = _Run(
+                entry["points"],
                 samples,
                 [list(one.latencies_ns) for one in samples],
                 [list(one.starts_ns) for one in samples],
                 entry["seconds"],
             )
-            self._runs.setdefault(entry["group"], []).append(run)
+            self._runs.append(run)
         elif "piece" in entry:
             self._pieces[entry["piece"]] = entry["value"]
         elif (known := self._run(entry.get("run") or entry.get("end", ""))) is None:
@@ -262,11 +260,21 @@ def journal_of(path: Path) -> Path:
     return path.with_name(path.stem + _SUFFIX)
 
 
-def unfinished(folder: Path, identity: Mapping[str, Any]) -> Path | None:
-    """The newest journal in a folder of the very same run, that no process is writing."""
+def document_of(journal: Path) -> Path:
+    """The document that a run with that journal writes at its end."""
+    return journal.with_name(journal.name.removesuffix(_SUFFIX) + ".json")
+
+
+def journals(folder: Path) -> list[Path]:
+    """Those in a folder, the newest first where they are named by time."""
+    return sorted(folder.glob(f"*{_SUFFIX}"), reverse=True)
+
+
+def unfinished(candidates: Iterable[Path], identity: Mapping[str, Any]) -> Path | None:
+    """The first journal that is of the very same run and that no process is writing."""
     key = _key(identity)
-    for path in sorted(folder.glob(f"*{_SUFFIX}"), reverse=True):
-        with path.open("rb") as stream:
+    for path in candidates:
+        with suppress(FileNotFoundError), path.open("rb") as stream:
             if _header(stream.readline()) == key and free_to_write(stream.fileno()):
                 return path
     return None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError, GateError
-from edgekit.profile.bundle import usable_artifacts
 from edgekit.profile.elsewhere import Brought, Ended, follow, read_profile
+from edgekit.profile.inputs import usable_artifacts
 from edgekit.profile.limits import Fence, Limits, fenced
 from edgekit.profile.records import Profile, Simulated
 

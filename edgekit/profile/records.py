@@ -292,7 +292,9 @@ class Profile(_Record):
         simulated: limits that it ran under.
         remote: ``user@host`` that it ran on.
         peaks: of the machine.
-        results: in the order they were measured.
+        results: in the order they were measured. A run that was stopped and resumed has one of each
+            process for a point; their samples say which run they are from.
+        skipped: what a sweep left out, and why, by artifact and setting in words.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -307,6 +309,7 @@ class Profile(_Record):
     remote: str | None = None
     peaks: Peaks | None = None
     results: tuple[Result, ...]
+    skipped: dict[str, str] = {}
 
     @property
     def samples(self) -> list[Samples]:

@@ -6,7 +6,7 @@ import gc
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
@@ -17,7 +17,8 @@ import numpy as np
 from edgekit.errors import EdgekitError
 from edgekit.machine import this_machine
 from edgekit.profile.conditions import ConditionsWatch
-from edgekit.profile.samples import Samples, WarmUp
+from edgekit.profile.samples import Samples, WarmUp, Watch
+from edgekit.profile.streams import Streams, timed_block
 from edgekit.profile.warmup import Clock, warm_up
 from edgekit.runtimes import Session
 from edgekit.spec import Feeds
@@ -30,7 +31,6 @@ __all__ = ["BLOCK", "Timed", "no_garbage_collection", "profile_interleaved"]
 #: took turns with ONNX Runtime one by one, 1.5 ms in blocks of four after an uncounted one.
 BLOCK = 4
 
-_BLOCK_CALLS: Final = range(BLOCK)
 _WARM_UP_SHARE: Final = 0.25
 _ORDERS: Final = 256
 
@@ -41,12 +41,18 @@ class Timed:
 
     Attributes:
         feeds: its input, where it takes another one than the rest.
+        threads: what its session was loaded with, where it differs from the rest.
+        others: further sessions of it, that run at the same time.
+        block: inferences of each session in a row, see :data:`BLOCK`.
     """
 
     artifact: str
     runtime: str
     session: Session
     feeds: Feeds | None = None
+    threads: int | None = None
+    others: tuple[Session, ...] = ()
+    block: int = BLOCK
 
 
 def profile_interleaved(
@@ -59,6 +65,7 @@ def profile_interleaved(
     max_seconds: float,
     warmup: int | None = None,
     clock: Clock = time.perf_counter_ns,
+    watch: Watch | None = None,
 ) -> list[Samples]:
     """Time every entry on the same feeds, in blocks, in another order each round.
 
@@ -77,6 +84,7 @@ def profile_interleaved(
         warmup: inferences of each entry before the first round; None for as many as it takes until
             latencies are stable, in at most a quarter of ``max_seconds`` for all entries.
         clock: nanoseconds; another one for synthetic engines.
+        watch: is given what each round added, between rounds: what it takes is in no latency.
 
     Returns:
         One :class:`Samples` an entry, in the order of ``entries``.
@@ -85,77 +93,127 @@ def profile_interleaved(
         EdgekitError: an inference failed.
     """
     limit = max_seconds * _WARM_UP_SHARE / max(1, len(entries))
-    warm_ups = [_warmed(entry, feeds, warmup, limit, clock) for entry in entries]
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    weather = ConditionsWatch(clock)
-    with no_garbage_collection():
-        taken = _rounds(entries, feeds, min_rounds, max_rounds, max_seconds, clock, weather)
-    conditions = weather.stop()
-    run = uuid.uuid4().hex
-    return [
-        Samples(
-            artifact=entry.artifact,
-            runtime=entry.runtime,
-            run=run,
-            shapes={name: array.shape for name, array in (entry.feeds or feeds).items()},
-            threads=threads,
-            warmup=warm.calls,
-            block=BLOCK,
-            latencies_ns=tuple(latencies),
-            starts_ns=tuple(starts),
-            conditions=conditions,
-            warm_up=warm if warmup is None else None,
-            machine=this_machine(),
-            started=started,
-        )
-        for entry, warm, (starts, latencies) in zip(entries, warm_ups, taken, strict=True)
-    ]
+    with ExitStack() as stack:
+        turns = [_Turns(entry, entry.feeds or feeds, clock, stack) for entry in entries]
+        for turn in turns:
+            turn.warm_up(warmup, limit)
+        record = _Recorder(turns, threads, known_warm_up=warmup is None, began=clock())
+        weather = ConditionsWatch(clock)
+        stack.enter_context(no_garbage_collection())
+        for number in _rounds(turns, min_rounds, max_rounds, max_seconds, clock, weather):
+            if watch is not None:
+                watch(record.since(number))
+        conditions = weather.stop()
+    return [one.model_copy(update={"conditions": conditions}) for one in record.since(0)]
 
 
-def _warmed(entry: Timed, feeds: Feeds, calls: int | None, limit: float, clock: Clock) -> WarmUp:
-    run, own = entry.session.run, entry.feeds or feeds
-    with _named(entry):
-        if calls is None:
-            return warm_up(lambda: run(own), clock, limit)
-        start = clock()
-        for _ in range(calls):
-            run(own)
-        return WarmUp(calls=calls, seconds=(clock() - start) / 1e9, steady=False)
+class _Turns:
+    """What an entry does when it is its turn, and what came of it.
+
+    Attributes:
+        size: inferences that a turn adds.
+        starts: when each inference began, by the clock.
+        latencies: what each took, in nanoseconds.
+        warm: how its warm-up went.
+    """
+
+    def __init__(self, entry: Timed, feeds: Feeds, clock: Clock, stack: ExitStack) -> None:
+        self.entry, self.feeds, self._clock = entry, feeds, clock
+        self.size = entry.block * (1 + len(entry.others))
+        self.starts: list[int] = []
+        self.latencies: list[int] = []
+        self.warm = WarmUp(calls=0, seconds=0.0, steady=False)
+        self._calls = range(entry.block)
+        self._streams: Streams | None = None
+        if entry.others:
+            self._streams = Streams((entry.session, *entry.others), feeds, clock)
+            stack.callback(self._streams.close)
+
+    def warm_up(self, calls: int | None, limit: float) -> None:
+        """That many calls, or until latencies are stable, in at most ``limit`` seconds."""
+        with _named(self.entry):
+            if calls is None:
+                self.warm = warm_up(self._once, self._clock, limit)
+                return
+            start = self._clock()
+            for _ in range(calls):
+                self._once()
+            seconds = (self._clock() - start) / 1e9
+            self.warm = WarmUp(calls=calls, seconds=seconds, steady=False)
+
+    def _once(self) -> None:
+        if self._streams is not None:
+            self._streams.block(range(1))
+        else:
+            self.entry.session.run(self.feeds)
+
+    def take(self) -> None:
+        """One turn: an inference that is not counted, then those that are."""
+        with _named(self.entry):
+            if self._streams is None:
+                session = self.entry.session
+                session.run(self.feeds)
+                timed_block(
+                    session, self.feeds, self._calls, self._clock, self.starts, self.latencies
+                )
+                return
+            for start, took in self._streams.block(self._calls):
+                self.starts.append(start)
+                self.latencies.append(took)
+
+
+class _Recorder:
+    """Makes records of turns."""
+
+    def __init__(
+        self, turns: Sequence[_Turns], threads: int | None, *, known_warm_up: bool, began: int
+    ) -> None:
+        self._turns, self._threads, self._began = turns, threads, began
+        self._known_warm_up = known_warm_up
+        self._run = uuid.uuid4().hex
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def since(self, number: int) -> list[Samples]:
+        """All rounds from that one on."""
+        return [
+            Samples(
+                artifact=turn.entry.artifact,
+                runtime=turn.entry.runtime,
+                run=self._run,
+                shapes={name: array.shape for name, array in turn.feeds.items()},
+                threads=turn.entry.threads or self._threads,
+                warmup=turn.warm.calls,
+                block=turn.size,
+                latencies_ns=tuple(turn.latencies[number * turn.size :]),
+                starts_ns=tuple(at - self._began for at in turn.starts[number * turn.size :]),
+                warm_up=turn.warm if self._known_warm_up else None,
+                machine=this_machine(),
+                started=self._started,
+            )
+            for turn in self._turns
+        ]
 
 
 def _rounds(
-    entries: Sequence[Timed],
-    feeds: Feeds,
+    turns: Sequence[_Turns],
     least: int,
     most: int,
     max_seconds: float,
     clock: Clock,
     weather: ConditionsWatch,
-) -> list[tuple[list[int], list[int]]]:
-    """Starts (from the run's) and latencies of each entry. As little happens here as can be."""
+) -> Iterator[int]:
+    """Lets all take turns; gives the number of each round when it is over."""
     generator = np.random.default_rng(0)
-    orders = (order for _ in repeat(None) for order in _orders(generator, len(entries)))
-    turns = [
-        (entry, entry.session.run, entry.feeds or feeds, list[int](), list[int]())
-        for entry in entries
-    ]
-    began = clock()
-    deadline = began + int(max_seconds * 1e9)
+    orders = (order for _ in repeat(None) for order in _orders(generator, len(turns)))
+    takes = [turn.take for turn in turns]
+    deadline = clock() + int(max_seconds * 1e9)
     for number in range(most):
         if number >= least and clock() > deadline:
             break
         weather.look()
         for index in next(orders):
-            entry, run, own, starts, latencies = turns[index]
-            with _named(entry):
-                run(own)
-                for _ in _BLOCK_CALLS:
-                    start = clock()
-                    run(own)
-                    end = clock()
-                    starts.append(start - began)
-                    latencies.append(end - start)
-    return [(starts, latencies) for *_, starts, latencies in turns]
+            takes[index]()
+        yield number
 
 
 def _orders(generator: np.random.Generator, count: int) -> list[list[int]]:
@@ -180,7 +238,6 @@ def _named(entry: Timed) -> Iterator[None]:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """No collection while something is timed; it would count as latency of what runs then."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.machine import Machine
 
-__all__ = ["Conditions", "Samples", "WarmUp"]
+__all__ = ["Conditions", "Samples", "WarmUp", "Watch"]
 
 
 class Conditions(BaseModel):
@@ -97,3 +99,7 @@ class Samples(BaseModel):
         return ", ".join(
             f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes.items()
         )
+
+
+#: Gets the samples that one round added, one record an entry. All rounds of a run have its id.
+Watch = Callable[[Sequence[Samples]], None]

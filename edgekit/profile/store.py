@@ -15,12 +15,15 @@ from pydantic import ValidationError
 
 from edgekit.atomic import write_file
 from edgekit.bundle import Bundle
-from edgekit.errors import OutputError, ProfileError
+from edgekit.errors import EdgekitError, OutputError, ProfileError
+from edgekit.profile.export import read_samples, write_samples
 from edgekit.profile.records import SCHEMA_VERSION, Profile
 
 __all__ = ["folder_of", "history", "load", "new_path", "newest", "save", "save_somewhere"]
 
 _log = logging.getLogger(__name__)
+
+_TABLES = frozenset({".npz", ".parquet"})
 
 _AGAIN = "Measure again with edgekit profile, or copy the file again"
 
@@ -50,12 +53,15 @@ def new_path(bundle: Path) -> Path:
 
 
 def save(profile: Profile, path: Path) -> None:
-    """Write a profile, whole or not at all.
+    """Write a profile, whole or not at all: in the form that the suffix names, else as JSON.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    write_file(path, (profile.model_dump_json() + "\n").encode())
+    if path.suffix in _TABLES:
+        write_samples(profile, path)
+    else:
+        write_file(path, (profile.model_dump_json() + "\n").encode())
 
 
 def save_somewhere(profile: Profile, path: Path) -> Path:
@@ -84,11 +90,13 @@ def save_somewhere(profile: Profile, path: Path) -> Path:
 
 
 def load(path: Path) -> Profile:
-    """Read a profile.
+    """Read a profile, in any form that :func:`save` writes.
 
     Raises:
         ProfileError: no such file, damaged, or of another schema version.
     """
+    if path.suffix in _TABLES:
+        return _load_table(path)
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:
@@ -133,6 +141,13 @@ def newest(bundle: Bundle) -> Profile | None:
         if profile and profile.artifacts and profile.artifacts.items() <= hashes.items():
             return profile
     return None
+
+
+def _load_table(path: Path) -> Profile:
+    try:
+        return read_samples(path)
+    except EdgekitError as error:
+        raise ProfileError(error.what, where=error.where, fix=error.fix) from error
 
 
 def _load_or_warn(path: Path) -> Profile | None:

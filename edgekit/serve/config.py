@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekit.errors import EdgekitError
+from edgekit.manifest import Defaults
 from edgekit.runtimes import SessionOptions
 from edgekit.security.protection import SecurityConfig
 
@@ -115,6 +116,25 @@ class ModelConfig(_Config):
         if deadline is None and self.timeout_ms is not None:
             return time.monotonic() + self.timeout_ms / 1e3
         return deadline
+
+    def with_defaults(self, known: Defaults) -> ModelConfig:
+        """With what a bundle says of its runtime in place of what nobody has set."""
+        told = {
+            "threads": known.threads,
+            "device": known.device,
+            "instances": known.streams,
+            "max_batch": known.batch,
+        }
+        changes = {
+            key: value
+            for key, value in told.items()
+            if value is not None and key not in self.model_fields_set
+        }
+        if self.cores is not None:  # they say how many threads there are
+            changes.pop("threads", None)
+        if self.target_p99_ms is not None:  # the server chooses
+            changes.pop("max_batch", None)
+        return self.model_copy(update=changes)
 
     def session_options(self, instance: int, cache: Path) -> SessionOptions:
         """The options of the instance of that number."""

@@ -133,6 +133,7 @@ class Loader:
         version = entry.versions[name]
         async with self._loading:  # one at a time: memory is measured, and cores are few
             bundle = await asyncio.to_thread(loading.opened, found.path, self._config)
+            config = loading.settled(bundle, config)
             least = artifact_size(loading.choose_artifact(bundle, config.runtime), config)
             took = version.size if version.found == found else 0  # when it was loaded last
             await self._make_room(entry, told_size(config) or max(least, took))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.cache import cache_folder
+from edgekit.defaults import defaults_of
 from edgekit.errors import GateError, RuntimeUnavailableError
 from edgekit.manifest import Artifact
 from edgekit.runtimes import Session
@@ -16,7 +18,9 @@ from edgekit.serve.isolated import IsolatedSession
 from edgekit.serve.model import Model, canary
 from edgekit.verify import Reference, unusable
 
-__all__ = ["Loaded", "choose_artifact", "load", "opened"]
+__all__ = ["Loaded", "choose_artifact", "load", "opened", "settled"]
+
+_log = logging.getLogger("edgekit.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,21 @@ def opened(path: Path, config: ServerConfig) -> Bundle:
         SecurityError: it has no such signature.
     """
     return Bundle.open(path, signed_by=config.security.require_signature)
+
+
+def settled(bundle: Bundle, config: ModelConfig) -> ModelConfig:
+    """The configuration, with the bundle's own settings for what it does not say.
+
+    Raises:
+        RuntimeUnavailableError: nothing in it can be run here.
+    """
+    artifact = choose_artifact(bundle, config.runtime)
+    made = config.with_defaults(defaults_of(bundle, artifact.runtime))
+    changes = {name: one for name, one in made if one != getattr(config, name)}
+    if changes:
+        told = ", ".join(f"{name} {one}" for name, one in changes.items())
+        _log.info("%s: its default for %s is used: %s", bundle.path, artifact.runtime, told)
+    return made
 
 
 def load(bundle: Bundle, config: ModelConfig, *, isolate: bool = False) -> Loaded:

@@ -38,9 +38,14 @@ def profile(created: str = "2026-01-01T00:00:00+00:00", **fields: object) -> Pro
     return made.model_copy(update=fields)
 
 
-def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
-    store.save(profile(), tmp_path / "p.json")
-    assert store.load(tmp_path / "p.json") == profile()
+@pytest.mark.parametrize("suffix", [".json", ".npz", ".parquet"])
+def test_what_is_saved_is_loaded_again(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p{suffix}"
+    store.save(profile(), path)
+    assert store.load(path) == profile()
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ProfileError):
+        store.load(path)
 
 
 def test_profiles_lie_beside_their_bundle(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.profile.layers.bundle import bundle_layers
+from edgekit.profile.layers.bundle import artifact_layers
 from edgekit.profile.layers.measure import measure_layers
 
-__all__ = ["bundle_layers", "measure_layers"]
+__all__ = ["artifact_layers", "measure_layers"]

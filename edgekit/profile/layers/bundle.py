@@ -1,9 +1,8 @@
-"""The layers of the artifacts of a bundle."""
+"""The layers of an artifact of a bundle."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
@@ -12,51 +11,41 @@ from edgekit.errors import RuntimeUnavailableError
 from edgekit.manifest import Artifact
 from edgekit.profile.layers.measure import measure_layers
 from edgekit.profile.records import LayerTimes
-from edgekit.profile.runner import Timed
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
 
-__all__ = ["bundle_layers"]
+__all__ = ["artifact_layers"]
 
 _log = logging.getLogger(__name__)
 
 
-def bundle_layers(
+def artifact_layers(
     bundle: Bundle,
-    artifacts: Sequence[Artifact],
-    entries: Sequence[Timed],
+    artifact: Artifact,
     feeds: Feeds,
     options: SessionOptions,
     *,
     seconds: float = 2.0,
-) -> list[LayerTimes | None]:
-    """Of each artifact, in order; None, and a logged reason, where its runtime does not tell.
+) -> LayerTimes | None:
+    """Of one artifact; None, and a logged reason, where its runtime does not tell.
 
     Args:
-        bundle: that they are of.
-        artifacts: to look at.
-        entries: their sessions, in the same order.
+        bundle: that it is of.
+        artifact: to look at.
         feeds: of every inference.
-        options: that the sessions were loaded with.
-        seconds: for each artifact.
+        options: how it is loaded.
+        seconds: for all of it.
     """
-    found: list[LayerTimes | None] = []
-    for artifact, entry in zip(artifacts, entries, strict=True):
-        try:
-            times = measure_layers(
-                runtimes.require(artifact.runtime),
-                bundle.file(artifact),
-                options,
-                entry.session,
-                entry.feeds or feeds,
-                _notes(bundle, artifact),
-                seconds=seconds,
+    runtime = runtimes.require(artifact.runtime)
+    file = bundle.file(artifact)
+    try:
+        with runtime.load(file, options) as session:
+            return measure_layers(
+                runtime, file, options, session, feeds, _notes(bundle, artifact), seconds=seconds
             )
-        except RuntimeUnavailableError as error:
-            _log.info("no layers of %s: %s", artifact.id, error)
-            times = None
-        found.append(times)
-    return found
+    except RuntimeUnavailableError as error:
+        _log.info("no layers of %s: %s", artifact.id, error)
+        return None
 
 
 def _notes(bundle: Bundle, artifact: Artifact) -> dict[str, str]:

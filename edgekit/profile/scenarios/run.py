@@ -16,7 +16,7 @@ from edgekit.bundle import Bundle
 from edgekit.errors import GateError
 from edgekit.machine import this_machine
 from edgekit.manifest import Artifact
-from edgekit.profile.bundle import bundle_feeds, usable_artifacts
+from edgekit.profile.inputs import bundle_feeds, usable_artifacts
 from edgekit.profile.records import Profile, Result, Settings
 from edgekit.profile.samples import Samples
 from edgekit.profile.scenarios.base import Ended, Scenario

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from edgekit.bundle import Bundle
 from edgekit.client import Client, ClientError
-from edgekit.profile.bundle import bundle_feeds
+from edgekit.profile.inputs import bundle_feeds
 from edgekit.profile.records import Settings
 from edgekit.profile.targets.base import Target
 from edgekit.profile.targets.feeds import made_up, require_fit, told_specs

@@ -12,10 +12,9 @@ from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.pipeline import Timing, make_bundle
-from edgekit.profile.layers import bundle_layers
+from edgekit.profile.layers import artifact_layers
 from edgekit.profile.layers.measure import middle
 from edgekit.profile.records import LayerTimes
-from edgekit.profile.runner import Timed
 from edgekit.spec import Feeds
 from edgekit.targets import parse_targets
 from edgekit.verify import Reference
@@ -30,9 +29,7 @@ MODULES = ["stem.0 (Conv2d)", "stem.2 (ReLU)", "body.0 (Conv2d)", "model (Residu
 
 def _layers(bundle: Bundle, name: str, feeds: Feeds, seconds: float) -> LayerTimes:
     artifact = bundle.manifest.artifact(name)
-    with runtimes.require(artifact.runtime).load(bundle.file(artifact), OPTIONS) as session:
-        entry = Timed(name, artifact.runtime, session)
-        (found,) = bundle_layers(bundle, [artifact], [entry], feeds, OPTIONS, seconds=seconds)
+    found = artifact_layers(bundle, artifact, feeds, OPTIONS, seconds=seconds)
     assert found is not None
     return found
 
@@ -109,10 +106,8 @@ def test_a_runtime_that_does_not_tell_says_so(onnx_file: Path) -> None:
 
 def test_an_artifact_whose_runtime_does_not_tell_has_no_layers(bundle: Bundle) -> None:
     artifact = bundle.manifest.artifact("onnxruntime-fp32")
-    with runtimes.require("onnxruntime").load(bundle.file(artifact)) as session:
-        entry = Timed(artifact.id, "torch", session)
-        other = artifact.model_copy(update={"runtime": "torch"})
-        assert bundle_layers(bundle, [other], [entry], FEEDS, OPTIONS) == [None]
+    other = artifact.model_copy(update={"runtime": "torch"})
+    assert artifact_layers(bundle, other, FEEDS, OPTIONS) is None
 
 
 @pytest.mark.slow
