@@ -49,7 +49,7 @@ def _given(context: typer.Context) -> dict[str, Any]:
 
 
 def _long(parameter: Any) -> str:
-    return next(name for name in parameter.opts if name.startswith("--"))
+    return next(str(name) for name in parameter.opts if name.startswith("--"))
 
 
 def _option(parameter: Any, value: Any) -> list[str]:

@@ -131,7 +131,7 @@ def _costs(bundle: Bundle, points: Sequence[Point]) -> dict[str, Costs]:
     alike: dict[str, list[Point]] = {}
     for point in points:
         alike.setdefault(named("", point.settings), []).append(point)
-    found = {}
+    found: dict[str, Costs] = {}
     for group in alike.values():
         settings = group[0].settings
         feeds = bundle_feeds(bundle, settings.batch, settings.sizes)
