@@ -156,6 +156,7 @@ def _keep(found: Profile, output: Path | None, *, json: bool) -> None:
 def _print(found: Profile) -> None:
     from edgekit.cli._console import stdout
     from edgekit.report.costs import print_costs
+    from edgekit.report.findings import print_findings
     from edgekit.report.layer_table import print_all_layers
     from edgekit.report.table import print_latency
 
@@ -169,3 +170,4 @@ def _print(found: Profile) -> None:
     print_latency(found.samples, console)
     print_all_layers(found, console)
     print_costs(found.results, console)
+    print_findings(found, console)
