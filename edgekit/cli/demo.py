@@ -38,7 +38,7 @@ def demo(
     )
     with shown_progress() as progress:
         progress.stage("Profile")
-        profile = profile_bundle(bundle, seconds=3, costs=True)
+        profile = profile_bundle(bundle, seconds=3, costs=True, layers=True)
     save(profile, new_path(bundle.path))
     page = write_report(bundle, output, profile=profile)
     answer = request_once(bundle)

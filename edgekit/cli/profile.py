@@ -11,7 +11,8 @@ import typer
 from edgekit.cli._options import Cores, Device, Json, Sizes, Threads
 
 if TYPE_CHECKING:
-    from edgekit.profile.records import Profile
+    from edgekit.cli._scenario import ScenarioOptions
+    from edgekit.profile.records import Profile, Settings
 
 __all__ = ["profile"]
 
@@ -188,7 +189,7 @@ def profile(
     from edgekit.bundle import Bundle
     from edgekit.cli._forward import forwarded, refuse_given
     from edgekit.cli._judged import asked
-    from edgekit.cli._kept import begun, keeping, kept, stored
+    from edgekit.cli._kept import begun, keeping, kept
     from edgekit.cli._live import live_view
     from edgekit.cli._scenario import ScenarioOptions
     from edgekit.profile.bundle import profile_bundle
@@ -212,12 +213,8 @@ def profile(
         held = hold_process(cores)
         threads = threads or held
     if under_load:
-        place = load.place(source, output)
         settings = Settings(threads=threads, batch=batch or 1, sizes=sizes, device=device)
-        found = load.run(source, settings, runtime, cores)
-        done = stored(found, place)
-        _show(found, json=json)
-        raise _exit(done=done, passed=load.valid(found))
+        raise _under_load(context, load, settings)
     wanted = parse_sweep(sweep) if sweep else None
     opened = Bundle.open(Path(source))
     judge = asked(opened, wanted, goal=goal, write=write, gates=gate or [], baseline=baseline)
@@ -260,12 +257,35 @@ def profile(
                     layers=layers,
                 )
             )
-        done = brought.profile is None or kept(brought.profile, path, journal)
+        measured = brought.profile
+        if measured is not None:
+            measured = measured.model_copy(update={"command": _command(context)})
+        done = measured is None or kept(measured, path, journal)
     passed = True
-    if brought.profile is not None:
-        _show(brought.profile, json=json, points=wanted is not None)
-        passed = judge.tell(brought.profile, show=not json)
+    if measured is not None:
+        _show(measured, json=json, points=wanted is not None)
+        passed = judge.tell(measured, show=not json)
     raise brought.error or _exit(done=done, passed=passed)
+
+
+def _under_load(context: typer.Context, load: ScenarioOptions, settings: Settings) -> typer.Exit:
+    from edgekit.cli._kept import stored
+
+    options = context.params
+    place = load.place(options["source"], options["output"])
+    found = load.run(options["source"], settings, options["runtime"], options["cores"])
+    found = found.model_copy(update={"command": _command(context)})
+    done = stored(found, place)
+    _show(found, json=options["json"])
+    return _exit(done=done, passed=load.valid(found))
+
+
+def _command(context: typer.Context) -> tuple[str, ...]:
+    """What measures the same again."""
+    from edgekit.cli._forward import forwarded
+
+    options = forwarded(context, {"json", "output", "resume", "token_file", "write"})
+    return ("edgekit", "profile", context.params["source"], *options)
 
 
 def _exit(*, done: bool, passed: bool) -> typer.Exit:
@@ -277,6 +297,7 @@ def _show(found: Profile, *, json: bool, points: bool = False) -> None:
     """Print what was measured; the points of a sweep are printed by who judges them."""
     from edgekit.cli._console import print_json, stdout
     from edgekit.report.costs import print_costs
+    from edgekit.report.findings import print_findings
     from edgekit.report.layer_table import print_all_layers
     from edgekit.report.scenario import print_outcomes
     from edgekit.report.table import print_latency
@@ -297,3 +318,4 @@ def _show(found: Profile, *, json: bool, points: bool = False) -> None:
         print_latency(found.samples, console)
         print_all_layers(found, console)
         print_costs(found.results, console)
+    print_findings(found, console)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from edgekit.report.document import ComparisonDocument
 from edgekit.report.figures import interval, interval_text
+from edgekit.report.findings import grouped
 from edgekit.report.plots.roofline import name_of
-from edgekit.report.sections.diagnosis import grouped
 from edgekit.report.sections.origin import commands, machine_text
 from edgekit.report.settings import outcome_text, settings_text
 from edgekit.report.table import Row, extremes_text, size_text

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from edgekit.profile.diagnosis import RULES, Finding, diagnose
 from edgekit.profile.records import Outcome, Profile, Result, Settings, Simulated
 from edgekit.profile.samples import WarmUp
+from edgekit.report.findings import print_findings
 from tests.report.documents import (
     PEAKS,
     QUIET,
@@ -192,3 +195,14 @@ def test_findings_about_the_machine_are_told_once() -> None:
     busy = conditions(others=0.4)
     told = diagnose(profile(*(result(name, of_samples=busy) for name in ("a-fp32", "a-int8"))))
     assert [finding.kind for finding in told].count("other-load") == 1
+
+
+def test_the_terminal_has_a_line_for_what_several_artifacts_share() -> None:
+    few = {"values": latencies(1.0, 100)}
+    stream = io.StringIO()
+    measured = profile(*(result(name, **few) for name in ("a-fp32", "b-fp32")))
+    print_findings(measured, Console(file=stream, width=80))
+    assert stream.getvalue() == (
+        "too-few-samples (a-fp32, b-fp32): 100 samples do not bound a p99: 662 would. "
+        "Give the run more --seconds.\n"
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from edgekit.profile.diagnosis import RULES, Finding
+from edgekit.report.findings import grouped
 from edgekit.report.markup import folded, line, missing, section, table, text
 from edgekit.report.view import View
 
-__all__ = ["diagnosis", "grouped"]
+__all__ = ["diagnosis"]
 
 
 def diagnosis(view: View) -> str:
@@ -25,17 +24,6 @@ def diagnosis(view: View) -> str:
         _rules(),
     ]
     return section("diagnosis", "Diagnosis", *parts)
-
-
-def grouped(findings: Iterable[Finding]) -> list[tuple[Finding, tuple[str, ...]]]:
-    """Findings that say the same of several artifacts become one with all their names."""
-    kept: dict[tuple[str, str, str], tuple[Finding, list[str]]] = {}
-    for finding in findings:
-        key = (finding.kind, finding.sentence, finding.advice)
-        names = kept.setdefault(key, (finding, []))[1]
-        if finding.artifact and finding.artifact not in names:
-            names.append(finding.artifact)
-    return [(finding, tuple(names)) for finding, names in kept.values()]
 
 
 def _part(title: str, findings: list[Finding], none: str) -> str:
