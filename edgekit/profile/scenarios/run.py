@@ -20,6 +20,7 @@ from edgekit.profile.inputs import bundle_feeds, usable_artifacts
 from edgekit.profile.records import Profile, Result, Settings
 from edgekit.profile.samples import Samples
 from edgekit.profile.scenarios.base import Ended, Scenario
+from edgekit.profile.server_stages import server_stages
 from edgekit.profile.targets.session import SessionTarget
 from edgekit.progress import Progress, Silent
 from edgekit.runtimes import SessionOptions
@@ -121,6 +122,10 @@ def scenario_of_server(
     runtime = address.scheme.removesuffix("s")
     samples = _samples(ended, scenario, address.model, runtime, connected.feeds, started)
     result = _result(ended, samples, settings, uuid.uuid4().hex)
+    if runtime == "http":
+        token, tls = (access.token, access.tls) if access is not None else (None, None)
+        stages = server_stages(address.server, address.model, token=token, tls=tls)
+        result = result.model_copy(update={"stages": stages})
     return _profile(url, [result], versions={"server": connected.server})
 
 
