@@ -97,7 +97,7 @@ class SessionTarget(Target):
         line = _Line(due.tolist(), give_up)
         with no_garbage_collection():
             line.start = self._clock.now()
-            self._on_each(lambda session: self._serve(session, line))
+            self._on_each(lambda session: self._serve(session, line), line.stopped)
         sent = line.next
         return _run(
             line.due[:sent], line.done[:sent], line.late[:sent], given_up=line.stopped.is_set()
@@ -107,16 +107,17 @@ class SessionTarget(Target):
         due, done = [0] * inferences, [0] * inferences
         numbers = itertools.count()  # its next() is atomic
         clock = self._clock
+        stopped = threading.Event()
 
         def work(session: Session) -> None:
-            while (number := next(numbers)) < inferences:
+            while (number := next(numbers)) < inferences and not stopped.is_set():
                 due[number] = clock.now() - start
                 self._infer(session, self.batch)
                 done[number] = clock.now() - start
 
         with no_garbage_collection():
             start = clock.now()
-            self._on_each(work)
+            self._on_each(work, stopped)
         return _run(due, done, samples=self.batch)
 
     def close(self) -> None:
@@ -125,14 +126,10 @@ class SessionTarget(Target):
 
     def _serve(self, session: Session, line: _Line) -> None:
         clock = self._clock
-        try:
-            while (taken := line.take(clock, self.batch)) is not None:
-                first, last = taken
-                self._infer(session, last - first)
-                line.answered(first, last, clock.now() - line.start)
-        except BaseException:
-            line.stopped.set()  # the other sessions need not go on
-            raise
+        while (taken := line.take(clock, self.batch)) is not None:
+            first, last = taken
+            self._infer(session, last - first)
+            line.answered(first, last, clock.now() - line.start)
 
     def _infer(self, session: Session, size: int) -> None:
         try:
@@ -172,11 +169,24 @@ class SessionTarget(Target):
 
         return ask
 
-    def _on_each(self, work: Callable[[Session], None]) -> None:
+    def _on_each(self, work: Callable[[Session], None], stopped: threading.Event) -> None:
+        """Where one fails, or somebody presses Ctrl-C, the others are told to stop."""
         if self._pool is None:
             work(self._sessions[0])
-        else:
-            list(self._pool.map(work, self._sessions))
+            return
+
+        def guarded(session: Session) -> None:
+            try:
+                work(session)
+            except BaseException:
+                stopped.set()
+                raise
+
+        try:
+            list(self._pool.map(guarded, self._sessions))
+        except BaseException:
+            stopped.set()
+            raise
 
 
 @dataclass
