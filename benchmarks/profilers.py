@@ -7,11 +7,14 @@ are timed by edgekit's loop and by a peer, each in a process of its own, in turn
 alternates. Printed is the ratio of the medians, edgekit's over the peer's: the median of all pairs
 of turns, with quartiles.
 
-Peers: OpenVINO's ``benchmark_app``, which comes with its wheel, and times the inference without
-setting its inputs or copying its outputs, which edgekit's latencies hold; and ONNX Runtime, whose
-``onnxruntime_perf_test`` is not on PyPI, in two forms: a loop around ``InferenceSession.run`` with
-the engine's defaults, and the ``model_run`` events of its own profile, of the very inferences that
-edgekit times (there a ratio above 1 is what Python adds around the engine).
+Peers: OpenVINO's ``benchmark_app``, which comes with its wheel. It times inferences without setting
+inputs or copying outputs. So it is compared with edgekit's loop around the same, and then with what
+``edgekit profile`` measures, which holds both (``+ data``). And ONNX Runtime, whose
+``onnxruntime_perf_test`` is not on PyPI, in three forms: a loop around ``InferenceSession.run``;
+the same with defaults, where its threads spin on between inferences and so take the cores
+from all other work (edgekit's sessions do not let them: the ratio is what that costs an inference);
+and the ``model_run`` events of its own profile, of the very inferences that edgekit times (there a
+ratio above 1 is what Python adds around the engine).
 """
 
 from __future__ import annotations
@@ -46,12 +49,18 @@ import numpy as np
 from edgekit import runtimes
 from edgekit.profile.runner import Timed, profile_interleaved
 from edgekit.runtimes import SessionOptions
-name, path, seconds, threads, shape = sys.argv[1:]
+name, path, bare, seconds, threads, shape = sys.argv[1:]
 threads = int(threads)
 session = runtimes.require(name).load(Path(path), SessionOptions(threads=threads))
 x = np.random.default_rng(0).standard_normal(eval(shape)).astype(np.float32)
+feeds = {session.inputs[0].name: x}
+if bare == "bare":
+    session.run(feeds)
+    form = session.form(feeds)
+    request = form.take()  # its inputs are set
+    session._run = lambda feeds: form.compute(request)
 (samples,) = profile_interleaved(
-    [Timed("a", name, session)], {session.inputs[0].name: x}, threads=threads,
+    [Timed("a", name, session)], feeds, threads=threads,
     min_rounds=3, max_rounds=10**9, max_seconds=float(seconds),
 )
 print(median(samples.latencies_ns) / 1e6)
@@ -62,9 +71,11 @@ import sys, time
 from statistics import median
 import numpy as np
 import onnxruntime as ort
-path, seconds, threads, shape = sys.argv[1:]
+path, spins, seconds, threads, shape = sys.argv[1:]
 settings = ort.SessionOptions()
 settings.intra_op_num_threads = int(threads)
+if spins == "no":
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
 session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 x = np.random.default_rng(0).standard_normal(eval(shape)).astype(np.float32)
 feeds = {session.get_inputs()[0].name: x}
@@ -107,11 +118,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", choices=MODELS, action="append", help="Only this one.")
+    parser.add_argument("--runtime", choices=("onnxruntime", "openvino"), help="Only this one.")
     parser.add_argument("--bundles", type=Path, help="A folder of NAME.edge built before.")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        for name in MODELS:
+        for name in chosen.model or MODELS:
             for runtime, precision, path, shape in files(name, Path(scratch), chosen.bundles):
+                if chosen.runtime not in {None, runtime}:
+                    continue
                 case = Case(runtime, path, shape, chosen.seconds, chosen.threads)
                 for peer, pairs in case.peers(chosen.repeats).items():
                     told(f"{name} {runtime} {precision}", peer, pairs)
@@ -163,27 +178,34 @@ class Case:
     def peers(self, repeats: int) -> dict[str, Array]:
         """Medians in milliseconds, ours and the peer's, ``(repeats, 2)``, for each peer."""
         if self._runtime == "openvino":
-            return {"benchmark_app": self._pairs(self._benchmark_app, repeats)}
+            return {
+                "benchmark_app": self._pairs(self._benchmark_app, repeats, "bare"),
+                "benchmark_app, + data": self._pairs(self._benchmark_app, repeats),
+            }
+        bare = {"run": "no", "run, spinning": "yes"}
         own = [json.loads(self._python(PROFILE, self._path)) for _ in range(repeats)]
         return {
-            "InferenceSession.run": self._pairs(
-                lambda: float(self._python(PLAIN, self._path)), repeats
-            ),
+            **{
+                peer: self._pairs(
+                    lambda spins=spins: float(self._python(PLAIN, self._path, spins)), repeats
+                )
+                for peer, spins in bare.items()
+            },
             "model_run events": np.array(own),
         }
 
-    def _pairs(self, peer: Callable[[], float], repeats: int) -> Array:
+    def _pairs(self, peer: Callable[[], float], repeats: int, kind: str = "whole") -> Array:
         pairs = []
         for number in range(repeats):
             if number % 2:
-                theirs, ours = peer(), self._ours()
+                theirs, ours = peer(), self._ours(kind)
             else:
-                ours, theirs = self._ours(), peer()
+                ours, theirs = self._ours(kind), peer()
             pairs.append((ours, theirs))
         return np.array(pairs)
 
-    def _ours(self) -> float:
-        return float(self._python(OURS, self._runtime, self._path))
+    def _ours(self, kind: str) -> float:
+        return float(self._python(OURS, self._runtime, self._path, kind))
 
     def _python(self, code: str, *arguments: object) -> str:
         settings = [self._seconds, self._threads, self._shape]
@@ -207,7 +229,7 @@ def told(case: str, peer: str, pairs: Array) -> None:
     low, middle, high = np.percentile(ratios, (25, 50, 75))
     ours, theirs = np.median(pairs, 0)
     print(
-        f"{case:36} {peer:21} edgekit {ours:8.3f} ms  peer {theirs:8.3f} ms  "
+        f"{case:36} {peer:22} edgekit {ours:8.3f} ms  peer {theirs:8.3f} ms  "
         f"ratio {middle:.3f} (quartiles {low:.3f} to {high:.3f}, {len(pairs)} pairs)",
         flush=True,
     )
