@@ -22,7 +22,14 @@ import numpy as np
 
 from edgekit.spec import Array
 
-__all__ = ["Percentile", "early_stopping", "least_samples", "percentile", "percentile_interval"]
+__all__ = [
+    "Percentile",
+    "early_stopping",
+    "least_samples",
+    "most_late",
+    "percentile",
+    "percentile_interval",
+]
 
 _CONFIDENCE: Final = 0.99
 _INTERVAL: Final = 0.95
@@ -111,21 +118,39 @@ def least_samples(share: float) -> int:
     return count
 
 
+@cache
+def most_late(count: int, share: float) -> int:
+    """How many of ``count`` queries may be late for the rest to prove the ``share`` percentile.
+
+    MLPerf Inference's early stopping (inference_rules, appendix): the largest t such that
+    P(Binomial(count, 1 - share) <= t) <= 0.01.
+
+    Args:
+        count: of all queries.
+        share: such as 0.99.
+
+    Returns:
+        -1 where even none being late proves nothing: 458 queries for p99.
+    """
+    if count < 1:
+        return -1
+    first, chances = _binomial(count, 1.0 - share)
+    return first + int(np.searchsorted(chances, 1.0 - _CONFIDENCE + 1e-12, side="right")) - 1
+
+
 def early_stopping(values: Sequence[float] | Array, share: float) -> float | None:
     """What the ``share`` percentile (0 to 1) is at most, with 99 % confidence.
 
-    MLPerf Inference's rule (inference_rules, appendix on early stopping): with the largest t such
-    that P(Binomial(n, 1 - share) <= t) <= 0.01, drop the t - 1 highest latencies; the bound is the
-    highest one left.
+    MLPerf Inference's rule: of the t that :func:`most_late` allows, the t - 1 highest latencies are
+    dropped; the bound is the highest one left.
 
     Returns:
         None where there are fewer than :func:`least_samples`.
     """
     count = len(values)
-    if count < least_samples(share):
+    most = most_late(count, share)
+    if most < 1:
         return None
-    first, chances = _binomial(count, 1.0 - share)
-    most = first + int(np.searchsorted(chances, 1.0 - _CONFIDENCE + 1e-12, side="right")) - 1
     return float(np.partition(np.asarray(values), count - most)[count - most])
 
 

@@ -146,7 +146,8 @@ def test_a_baseline_without_that_setting_fails(bundle: Bundle) -> None:
 
 def test_costs_are_gated_where_they_were_measured(bundle: Bundle) -> None:
     costs = Costs(
-        start_s=(0.5,), import_s=(0.2,), load_s=(0.1, 0.3, 0.2), first_s=(0.01,), cold_start_s=(1.0,), steady_bytes=10**7,
+        start_s=(0.5,), import_s=(0.2,), load_s=(0.1, 0.3, 0.2), first_s=(0.01,),
+        cold_start_s=(1.0,), steady_bytes=10**7,
         peak_bytes=3 * 10**7, base_bytes=10**8, cpu_s=0.002, disk_bytes=1000,
     )  # fmt: skip
     plain = profile(point(1.0))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgekit.profile.percentiles import early_stopping
 from edgekit.profile.records import Outcome
 from edgekit.profile.scenarios.base import WARM_UP, Ended, Rules, Scenario, Tell, in_ms
-from edgekit.profile.scenarios.early_stopping import bound
 from edgekit.profile.stats import least_samples
 from edgekit.profile.targets.base import Target, Until
 
@@ -33,7 +33,7 @@ class ClosedLoop(Scenario):
         least = max(self.rules.queries, least_samples(self.share))
         tell(f"{self.rules.seconds:g} s and {least} queries at least")
         run = target.closed_loop(Until(self.rules.seconds, least, self.rules.at_most), self.samples)
-        proven = bound(run.latencies, self.share)
+        proven = early_stopping(run.latencies, self.share)
         reasons = self.rules.unmet(run, least)
         outcome = Outcome(
             valid=not reasons,

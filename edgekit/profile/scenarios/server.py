@@ -10,10 +10,10 @@ import numpy as np
 
 from edgekit.errors import SpecError
 from edgekit.profile.goals import Goal
+from edgekit.profile.percentiles import most_late
 from edgekit.profile.records import Outcome
 from edgekit.profile.scenarios.arrivals import arrivals
 from edgekit.profile.scenarios.base import WARM_UP, Ended, Rules, Scenario, Tell, in_ms
-from edgekit.profile.scenarios.early_stopping import most_late
 from edgekit.profile.scenarios.search import highest
 from edgekit.profile.stats import least_samples
 from edgekit.profile.targets.base import GiveUp, Run, Target

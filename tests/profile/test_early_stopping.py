@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.profile.scenarios.early_stopping import bound, most_late
+from edgekit.profile.percentiles import early_stopping, most_late
 from edgekit.profile.stats import least_samples
 
 
@@ -46,18 +46,18 @@ def test_no_more_may_be_late_than_chance_hardly_gives(count: int, share: float) 
 
 def test_no_queries_prove_nothing() -> None:
     assert most_late(0, 0.99) == -1
-    assert bound(np.array([], np.int64), 0.99) is None
+    assert early_stopping(np.array([], np.int64), 0.99) is None
 
 
 def test_with_the_least_number_the_bound_is_the_highest_latency() -> None:
     latencies = np.random.default_rng(0).permutation(662)
-    assert bound(latencies, 0.99) == 661
-    assert bound(latencies[:-1], 0.99) is None
+    assert early_stopping(latencies, 0.99) == 661
+    assert early_stopping(latencies[:-1], 0.99) is None
 
 
 def test_the_bound_is_above_the_percentile_in_99_of_100_runs() -> None:
     generator = np.random.default_rng(1)
     runs = generator.exponential(1e6, (500, 2000)).astype(np.int64)
     truth = -np.log(0.01) * 1e6
-    held = sum((bound(run, 0.99) or 0) >= truth for run in runs)
+    held = sum((early_stopping(run, 0.99) or 0) >= truth for run in runs)
     assert held >= 490
