@@ -35,7 +35,7 @@ _LOWEST: Final = 0.01
 _TRIAL: Final = 0.25
 
 #: After a run that counts did not hold, the next is this much slower; so often.
-_BACK, _RETREATS = 0.97, 8
+_BACK, _RETREATS = 0.985, 14
 
 #: The generator may be late by this share of the target, in its 99th percentile.
 _LATE: Final = 0.1
