@@ -9,8 +9,8 @@ of turns, with quartiles.
 
 Peers: OpenVINO's ``benchmark_app``, which comes with its wheel. It reports what OpenVINO's request
 says of itself: without Python's binding, setting inputs and copying outputs. So it is compared with
-the same figure of the inferences in edgekit's loop, and then with what ``edgekit profile`` measures,
-which holds the rest (``+ call``): tens of microseconds, a large part of a small model.
+the same figure of the inferences in edgekit's loop, and then with what ``edgekit profile``
+measures, which holds the rest (``+ call``): tens of microseconds, a large part of a small model.
 
 And ONNX Runtime, whose ``onnxruntime_perf_test`` is not on PyPI, in three forms: a loop around
 ``InferenceSession.run``; the same with defaults, where its threads spin on between inferences and
