@@ -126,9 +126,17 @@ def test_the_zoo_maps_to_modules_and_its_layers_add_up(name: str, tmp_path: Path
     stored = Reference.load(made.path / made.manifest.reference).feeds[0]
     feeds = {key: array[:1] for key, array in stored.items()}
     for artifact in made.manifest.artifacts:
-        found = _layers(made, artifact.id, feeds, 2.0)
-        assert found.mapped >= 0.95, artifact.id
-        raw = found.layers_ns + found.profiler_ns * len(found.layers)
-        assert raw <= 1.01 * found.inference_ns, artifact.id
-        if found.plain_ns > 1e6:  # beside a call of some microseconds
-            assert raw >= 0.9 * found.inference_ns, artifact.id
+        assert any(_adds_up(made, artifact.id, feeds) for _ in range(3)), artifact.id
+
+
+def _adds_up(made: Bundle, name: str, feeds: Feeds) -> bool:
+    """Whether layers and the call around them are within a tenth of an inference.
+
+    Of one without profiling, in turns with those that are profiled. Not asked of inferences under
+    a millisecond, whose layers are of the size of what profiling takes.
+    """
+    found = _layers(made, name, feeds, 2.0)
+    assert found.mapped >= 0.95, name
+    assert found.layers_ns <= 1.01 * found.inference_ns, name
+    ratio = (found.layers_ns + found.call_ns) / found.plain_ns
+    return found.plain_ns < 1e6 or 0.9 <= ratio <= 1.1
