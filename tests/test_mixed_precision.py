@@ -156,16 +156,16 @@ def test_a_killed_search_resumes_without_repeating_a_trial(
     whole = Closeness(network)
     expected = _make(workload, tmp_path / "whole.edge", whole, recipe).manifest.search
     out = tmp_path / "m.edge"
-    dying = Closeness(network, die_after=3)  # the reference and two trials
+    dying = Closeness(network, die_after=2)  # the reference and a trial; some CPUs need two only
     with pytest.raises(KeyboardInterrupt):
         _make(workload, out, dying, recipe)
     journal = tmp_path / "m.edge.search.jsonl"
-    assert len(journal.read_text().splitlines()) == 1 + 2
+    assert len(journal.read_text().splitlines()) == 1 + 1
     assert not out.exists()
     resumed = Closeness(network)
     found = _make(workload, out, resumed, recipe).manifest.search
     assert [trial.key for trial in found] == [trial.key for trial in expected]
-    assert resumed.calls == whole.calls - 2
+    assert resumed.calls == whole.calls - 1
     assert not journal.exists()
 
 

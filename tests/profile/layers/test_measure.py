@@ -111,10 +111,9 @@ def test_an_artifact_whose_runtime_does_not_tell_has_no_layers(bundle: Bundle) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["mlp-digits", "resnet8-mnist", "lstm-digits", "efficientnet-lite0", "minilm"]
-)
-def test_the_zoo_maps_to_modules_and_its_layers_add_up(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mlp-digits", "resnet8-mnist", "lstm-digits"])
+def test_the_time_of_the_zoo_is_that_of_its_modules(name: str, tmp_path: Path) -> None:
+    """``benchmarks/layers.py`` has the larger models, and what the layers add up to."""
     made = make_bundle(
         zoo.load(name),
         tmp_path / f"{name}.edge",
@@ -126,17 +125,6 @@ def test_the_zoo_maps_to_modules_and_its_layers_add_up(name: str, tmp_path: Path
     stored = Reference.load(made.path / made.manifest.reference).feeds[0]
     feeds = {key: array[:1] for key, array in stored.items()}
     for artifact in made.manifest.artifacts:
-        assert any(_adds_up(made, artifact.id, feeds) for _ in range(3)), artifact.id
-
-
-def _adds_up(made: Bundle, name: str, feeds: Feeds) -> bool:
-    """Whether layers and the call around them are within a tenth of an inference.
-
-    Of one without profiling, in turns with those that are profiled. Not asked of inferences under
-    a millisecond, whose layers are of the size of what profiling takes.
-    """
-    found = _layers(made, name, feeds, 2.0)
-    assert found.mapped >= 0.95, name
-    assert found.layers_ns <= 1.01 * found.inference_ns, name
-    ratio = (found.layers_ns + found.call_ns) / found.plain_ns
-    return found.plain_ns < 1e6 or 0.9 <= ratio <= 1.1
+        found = _layers(made, artifact.id, feeds, 2.0)
+        assert found.mapped >= 0.95, artifact.id
+        assert found.layers_ns <= 1.01 * found.inference_ns, artifact.id
