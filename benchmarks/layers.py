@@ -15,13 +15,14 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from edgekit.runtimes import SessionOptions
+
 from edgekit import zoo
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import load_recipe
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.profile.inputs import bundle_feeds
 from edgekit.profile.layers import artifact_layers
-from edgekit.runtimes import SessionOptions
 from edgekit.targets import parse_targets
 
 MODELS = (
