@@ -160,13 +160,13 @@ class Builder:
         """
         source, graph = folder / "source.onnx", folder / "graph.onnx"
         exported = self._export_torch(workload, folder, None)
-        prepare_onnx(exported, source, told=None, state=self._workload.state)
+        prepare_onnx(exported, source, told=None, state=workload.state)
         calibrator = Calibrator(
             workload.feeds, samples=_DRAFT_SAMPLES, divisible=divisible(workload), cache=None
         )
         made = Compressor(source, passes, [target.runtime], calibrator, self._machine)
         graph = graph if made.build(target.runtime, graph) else source
-        return self._export(target, graph, folder / "artifact")[0]
+        return self._export(target, graph, folder / "artifact", of=workload)[0]
 
     def compressed(self, compressor: Compressor) -> list[Built]:
         """The artifacts that the recipe makes for every target.
@@ -323,9 +323,11 @@ class Builder:
         onnx: Path,
         stem: Path,
         told: Callable[[str], None] | None = None,
+        of: Workload | None = None,
     ) -> list[Path]:
+        """The files of a graph of the workload, or of another one."""
         onnx = _raised(onnx, target.opset, self._work)
-        options = self._options(target, onnx, told)
+        options = self._options(target, onnx, told, of)
         return exporters.get(target.runtime).export(onnx, stem, options)
 
     def _least_opset(self) -> int:
@@ -350,9 +352,14 @@ class Builder:
             self._progress.update(note)
 
     def _options(
-        self, target: Target, onnx: Path, told: Callable[[str], None] | None = None
+        self,
+        target: Target,
+        onnx: Path,
+        told: Callable[[str], None] | None = None,
+        of: Workload | None = None,
     ) -> ExportOptions:
-        example = {name: np.shape(x) for name, x in self._workload.example_inputs.items()}
+        inputs = (of or self._workload).example_inputs
+        example = {name: np.shape(x) for name, x in inputs.items()}
         return ExportOptions(
             target.gpu,
             self._engines.shapes(tensor_specs(ir.load(onnx).graph.inputs), example),

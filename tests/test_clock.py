@@ -95,6 +95,17 @@ def test_what_cannot_be_exported_is_an_error(tmp_path: Path) -> None:
         _clock(tmp_path, ["onnxruntime"]).compare(_net(32), bad)
 
 
+def test_a_single_layer_is_timed_by_its_own_input(tmp_path: Path) -> None:
+    example = torch.randn(1, 8)
+    layer = Workload(
+        "layer",
+        nn.Linear(8, 8).eval(),
+        {"hidden": example},
+        calibration=lambda: [{"hidden": example.numpy()}] * 4,
+    )
+    assert _clock(tmp_path, ["onnxruntime"]).seconds([layer])[0] > 0.0
+
+
 def test_without_calibration_data_the_example_is_timed(tmp_path: Path) -> None:
     bare = _net(32)
     bare.calibration = None
