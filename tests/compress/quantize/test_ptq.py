@@ -11,6 +11,8 @@ from edgekit.calibration import ESTIMATORS
 
 from edgekit.compress.quantize.ptq import Int8Ptq
 from edgekit.errors import CalibrationError, CompressError, EdgekitError
+from edgekit.machine import this_machine
+from edgekit.numerics import probe
 from edgekit.spec import Feeds
 from tests.compress.graphs import context, model_of, node, random, run, sqnr
 from tests.conftest import SHAPE, batches
