@@ -48,7 +48,8 @@ def build_wheel() -> Wheel:
     installed = metadata.distribution("edgekit")
     info = f"edgekit-{installed.version}.dist-info"
     files = {name: path.read_bytes() for name, path in _sources()}
-    files[f"{info}/METADATA"] = (installed.read_text("METADATA") or "").encode()
+    told = installed.read_text("METADATA") or installed.read_text("PKG-INFO")  # of a source tree
+    files[f"{info}/METADATA"] = (told or "").encode()
     files[f"{info}/entry_points.txt"] = (installed.read_text("entry_points.txt") or "").encode()
     files[f"{info}/WHEEL"] = _TAGS.encode()
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
