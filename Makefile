@@ -21,8 +21,9 @@ PRUNERS := build/pruners
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
 
+# PyTorch would use all cores in each of the processes, which then wait for each other.
 test: $(READY)  ## Every test, slow ones included, a process a core.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)  ## Formatting, lint, types.
 	$(BIN)/ruff format --check .

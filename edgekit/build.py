@@ -22,9 +22,8 @@ from edgekit.engine_file import read_engine_file
 from edgekit.errors import ExportError, UnsupportedGpuError
 from edgekit.exporters import ExportOptions
 from edgekit.exporters.graph import tensor_specs
-from edgekit.exporters.opset import opset_of, raise_opset
+from edgekit.exporters.opset import opset_of, raised_file
 from edgekit.exporters.prepare import prepare_onnx
-from edgekit.exporters.save import save_onnx
 from edgekit.exporters.tensorrt_engine import builder_flags
 from edgekit.external_data import check_external_data
 from edgekit.machine import this_machine
@@ -326,7 +325,7 @@ class Builder:
         of: Workload | None = None,
     ) -> list[Path]:
         """The files of a graph of the workload, or of another one."""
-        onnx = _raised(onnx, target.opset, self._work)
+        onnx = raised_file(onnx, target.opset, self._work)
         options = self._options(target, onnx, told, of)
         return exporters.get(target.runtime).export(onnx, stem, options)
 
@@ -386,16 +385,3 @@ class Builder:
 
 def _identity(target: Target, precision: str) -> str:
     return "-".join(filter(None, (target.runtime, precision, target.gpu)))
-
-
-def _raised(onnx: Path, opset: int | None, work: Path) -> Path:
-    """The graph in that operator set, in ``work`` where it was not as new."""
-    if opset is None:
-        return onnx
-    model = ir.load(onnx)
-    if opset_of(model.opset_imports) >= opset:
-        return onnx
-    raise_opset(model, opset)
-    path = work / f"{onnx.stem}-opset{opset}.onnx"
-    save_onnx(model, path)
-    return path

@@ -77,7 +77,7 @@ class Bundle:
         """Why the selected artifacts may compute something else on ``machine``, or ""."""
         if not self.manifest.target:
             return ""
-        selected = {decision.selected for decision in self.manifest.decisions}
+        selected = self.manifest.selected
         chosen = [a for a in self.manifest.artifacts if a.id in selected]
         precisions = [a.precision for a in chosen if a.target is None]
         made_for = parse_target(self.manifest.target)

@@ -337,6 +337,11 @@ class Manifest(_Record):
     versions: dict[str, str] = {}
     machine: Machine
 
+    @property
+    def selected(self) -> frozenset[str]:
+        """The artifacts that are run, by id: one for each runtime and device."""
+        return frozenset(decision.selected for decision in self.decisions)
+
     def of(self, decision: Decision) -> list[Artifact]:
         """The artifacts that it was made among, the uncompressed one first."""
         kind = (decision.runtime, decision.target)

@@ -95,7 +95,7 @@ def make_bundle(
     with writing(out) as folder, tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         work = Path(scratch)
         made_for = machine or probe(this_machine().features)
-        context = ModuleContext(folder=beside, progress=progress)
+        context = ModuleContext(folder=beside, progress=progress, target=made_for)
         workload, first = _redefined(workload, recipe, context)
         builder = Builder(workload, targets, folder, work, progress, made_for, ORIGINAL, engines)
         inputs, outputs = builder.export()

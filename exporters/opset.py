@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from edgekit.exporters.graph import MODULE
+from edgekit.exporters.save import save_onnx
 from onnx_ir.passes import common
 
 from edgekit.errors import ExportError
 
-__all__ = ["BLOCKED", "OLDEST", "opset_of", "raise_opset"]
+__all__ = ["BLOCKED", "OLDEST", "opset_of", "raise_opset", "raised_file"]
 
 #: The first operator set whose DequantizeLinear has a per-channel axis.
 OLDEST = 13
@@ -53,3 +55,25 @@ def raise_opset(model: ir.Model, version: int = BLOCKED) -> None:
         if module is not None:
             node.metadata_props[MODULE] = module
     model.graph = converted.graph
+
+
+def raised_file(onnx: Path, opset: int | None, work: Path) -> Path:
+    """The graph of a file in at least that operator set.
+
+    Args:
+        onnx: the file; it stays as it is.
+        opset: None for as it is.
+        work: a folder for the file that is written where it was not as new.
+
+    Raises:
+        ExportError: an operator cannot be converted.
+    """
+    if opset is None:
+        return onnx
+    model = ir.load(onnx)
+    if opset_of(model.opset_imports) >= opset:
+        return onnx
+    raise_opset(model, opset)
+    path = work / f"{onnx.stem}-opset{opset}.onnx"
+    save_onnx(model, path)
+    return path

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from edgekit.runtimes.cores import on_cores
 from edgekit.runtimes.limits import Limits, check_limits
 
+from edgekit.closing import Closing
 from edgekit.errors import RuntimeUnavailableError, SpecError
 from edgekit.spec import Array, Feeds, Outputs, TensorSpec, check_feeds
 from edgekit.state import State
@@ -111,7 +112,7 @@ class Layer:
     names: tuple[str, ...]
 
 
-class Session(ABC):
+class Session(Closing):
     """A loaded artifact. Feeds are checked around the call, so variants only compute.
 
     Attributes:
@@ -222,17 +223,6 @@ class Session(ABC):
 
     @abstractmethod
     def _release(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _array(name: str, value: Any) -> Array:

@@ -16,8 +16,9 @@ import onnx
 from edgekit.runtimes.base import SessionOptions
 from edgekit.runtimes.onnx_operators import onnx_graph
 from edgekit.runtimes.timer import Executed, LayerTimer, Tensor, Timings
+from google.protobuf.message import DecodeError
 
-from edgekit.errors import RuntimeUnavailableError
+from edgekit.errors import OutputError, RuntimeUnavailableError
 from edgekit.spec import Feeds
 
 if TYPE_CHECKING:
@@ -76,8 +77,15 @@ class OnnxRuntimeTimer(LayerTimer):
         from edgekit.runtimes.onnxruntime import OPTIMIZED, OnnxRuntimeSession
 
         assert isinstance(self._session, OnnxRuntimeSession)
-        events = json.loads(self._session.end_trace().read_bytes())
-        model = onnx.load(self._folder / OPTIMIZED, load_external_data=False)
+        try:
+            events = json.loads(self._session.end_trace().read_bytes())
+            model = onnx.load(self._folder / OPTIMIZED, load_external_data=False)
+        except (OSError, ValueError, DecodeError) as error:  # it says nothing of a full disk
+            raise OutputError(
+                f"what ONNX Runtime wrote of its profiling cannot be read: {error}",
+                where=str(self._folder),
+                fix="See that there is room there",
+            ) from error
         nodes = {node.name: node for node in model.graph.node if node.name}
         runs = list(_runs(events, nodes))
         keys = list(runs[0])

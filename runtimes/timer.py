@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import ml_dtypes  # noqa: F401, which gives numpy the names of its types
 import numpy as np
 from edgekit.runtimes.base import Runtime, SessionOptions
 
+from edgekit.closing import Closing
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.spec import Array, Feeds
 
@@ -131,7 +130,7 @@ class Timings:
     layers_ns: Array
 
 
-class LayerTimer(ABC):
+class LayerTimer(Closing):
     """One artifact that is run to see where its time goes."""
 
     @abstractmethod
@@ -145,17 +144,6 @@ class LayerTimer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the engine's memory, and delete what it wrote."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_timer(runtime: Runtime, artifact: Path, options: SessionOptions) -> LayerTimer:

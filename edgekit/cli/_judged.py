@@ -74,7 +74,7 @@ class Asked:
         from edgekit.errors import GateError
         from edgekit.profile.choose import choose
 
-        selected = {decision.selected for decision in self.bundle.manifest.decisions}
+        selected = self.bundle.manifest.selected
         found = {}
         for runtime in dict.fromkeys(point.runtime for point in points):
             own = [p for p in points if p.runtime == runtime and p.artifact in selected]

@@ -15,6 +15,7 @@ import httpx
 
 from edgekit.client.calls import Calls, Steps
 from edgekit.client.retry import Outcome, Retry
+from edgekit.closing import Closing
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -64,7 +65,7 @@ class _Connected(ABC, Generic[_Http]):
     def _opened(self, context: ssl.SSLContext | None) -> _Http: ...
 
 
-class Client(_Connected[httpx.Client]):
+class Client(Closing, _Connected[httpx.Client]):
     """A server's models.
 
     Args:
@@ -91,17 +92,6 @@ class Client(_Connected[httpx.Client]):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _opened(self, context: ssl.SSLContext | None) -> httpx.Client:
         return httpx.Client(verify=context or False)

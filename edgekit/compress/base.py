@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgekit.calibration import CalibrationTable, Calibrator
 from edgekit.compress.quantize.profiles import PlacementProfile
-from edgekit.numerics import InstructionSet
+from edgekit.numerics import TARGETS, InstructionSet
 from edgekit.progress import Progress, Silent
 from edgekit.spec import Array
 
@@ -242,6 +242,7 @@ class ModuleContext:
             nowhere.
         seed: of everything random.
         progress: told what is going on.
+        target: the instruction set that the artifact will run on.
     """
 
     teacher: torch.nn.Module | None = None
@@ -249,6 +250,7 @@ class ModuleContext:
     folder: Path | None = None
     seed: int = 0
     progress: Progress = Silent()  # noqa: RUF009, it has no state
+    target: InstructionSet = TARGETS[0]
 
 
 class ModulePass(Pass):

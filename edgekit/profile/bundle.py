@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-import edgekit
-from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.defaults import defaults_of
 from edgekit.errors import RuntimeUnavailableError
@@ -17,6 +14,7 @@ from edgekit.profile.costs import measure_costs
 from edgekit.profile.inputs import bundle_feeds, usable_artifacts
 from edgekit.profile.journal import Journal
 from edgekit.profile.layers import artifact_layers
+from edgekit.profile.made import made_here
 from edgekit.profile.peaks import machine_peaks
 from edgekit.profile.points import Point, Unseen, View, measure_points, named
 from edgekit.profile.records import Costs, LayerTimes, Profile, Settings
@@ -103,17 +101,9 @@ def profile_bundle(
             fix="Sweep other settings",
         )
     inside = _layers(bundle, points) if layers and sweep is None else {}
-    measured = {point.artifact.id: point.artifact for point in points}
-    names = sorted({artifact.runtime for artifact in measured.values()})
-    return Profile(
-        edgekit=edgekit.__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=bundle.manifest.name,
-        artifacts={artifact.id: artifact.files[0].sha256 for artifact in measured.values()},
-        versions={name: runtimes.require(name).status().version or "" for name in names},
-        machine=this_machine(),
-        peaks=machine_peaks(this_machine().cores) if inside else None,
-        results=tuple(
+    return made_here(
+        bundle.manifest.name,
+        [
             result.model_copy(
                 update={
                     "costs": taken.get(result.samples.artifact),
@@ -121,9 +111,16 @@ def profile_bundle(
                 }
             )
             for result in results
-        ),
+        ],
+        list({point.artifact.id: point.artifact for point in points}.values()),
+        # Without a sweep all have as many threads, unless the bundle's defaults differ.
+        peaks=machine_peaks(max(_threads(point) for point in points)) if inside else None,
         skipped=skipped,
     )
+
+
+def _threads(point: Point) -> int:
+    return point.settings.threads or this_machine().cores
 
 
 def _costs(bundle: Bundle, points: Sequence[Point]) -> dict[str, Costs]:

@@ -1,4 +1,4 @@
-"""Raw samples as files: JSON for everything, ``.npz`` and ``.parquet`` for other tools.
+"""The forms of a profile's file: JSON for everything, ``.npz`` and ``.parquet`` for other tools.
 
 Each form holds the whole :class:`~edgekit.profile.records.Profile` and is read back to the same
 one. ``.npz`` has the arrays ``latencies_ns.0``, ``starts_ns.0``, ``latencies_ns.1``, ... of the
@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from pydantic import ValidationError
 
 from edgekit import strict_json
-from edgekit.atomic import write_file
 from edgekit.errors import EdgekitError
 from edgekit.profile.records import Profile
 from edgekit.spec import Array
@@ -28,13 +26,13 @@ from edgekit.spec import Array
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_samples_path", "read_samples", "write_samples"]
+__all__ = ["check_samples_path", "pack", "unpack"]
 
 _METADATA: Final = b"edgekit.profile"
 
 
 def check_samples_path(path: Path) -> None:
-    """See that samples can be written to a file of that name, before any are taken.
+    """See that a profile can be written to a file of that name, before anything is measured.
 
     Raises:
         EdgekitError: its suffix is unknown, or pyarrow is missing.
@@ -53,39 +51,25 @@ def check_samples_path(path: Path) -> None:
         )
 
 
-def write_samples(profile: Profile, path: Path) -> None:
-    """Write a profile in the form that the suffix names: ``.json``, ``.npz`` or ``.parquet``.
+def pack(profile: Profile, suffix: str) -> bytes:
+    """The profile in the form that the suffix names."""
+    return _WRITERS[suffix](profile)
+
+
+def unpack(data: bytes, suffix: str) -> Any:
+    """The JSON form of what :func:`pack` made, not yet validated; other suffixes hold JSON.
 
     Raises:
-        EdgekitError: the suffix is unknown, or pyarrow is missing.
-        OutputError: the file cannot be written.
+        ValueError: it is damaged, or of another kind.
     """
-    check_samples_path(path)
-    write_file(path, _WRITERS[path.suffix](profile))
-
-
-def read_samples(path: Path) -> Profile:
-    """A profile from a file of :func:`write_samples`.
-
-    Raises:
-        EdgekitError: the file is missing, damaged or of another kind.
-    """
-    check_samples_path(path)
     try:
-        return Profile.model_validate(_READERS[path.suffix](path.read_bytes()))
-    except OSError as error:
-        raise EdgekitError(
-            f"cannot be read: {error.strerror or error}", where=str(path), fix="Check the path"
-        ) from error
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise EdgekitError(
-            f"is no profile: {told}", where=str(path), fix="Measure again with edgekit profile -o"
-        ) from error
+        return _READERS.get(suffix, json.loads)(data)
+    except (KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from error
 
 
 def _to_json(profile: Profile) -> bytes:
-    return strict_json.dumps(profile.model_dump(mode="json")).encode()
+    return (profile.model_dump_json() + "\n").encode()
 
 
 def _split(profile: Profile) -> tuple[str, list[tuple[Array, Array]]]:

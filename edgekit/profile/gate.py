@@ -106,7 +106,7 @@ def judge(
     """
     if points is None:
         every = measured(profile)
-        selected = {decision.selected for decision in bundle.manifest.decisions}
+        selected = bundle.manifest.selected
         points = [point for point in every if point.artifact in selected] or every
     return [
         Verdict(gate, point.name, *_judged(gate, point, bundle, profile, baseline))

@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 import edgekit
+from edgekit.closing import Closing
 from edgekit.profile.growing import GrowingFile, free_to_write
 from edgekit.profile.samples import Samples, Watch
 
@@ -76,7 +76,7 @@ class Before:
     ended: bool = False
 
 
-class Journal:
+class Journal(Closing):
     """The journal of one run of ``edgekit profile``; without a path it is in memory only.
 
     Args:
@@ -195,17 +195,6 @@ class Journal:
             else:
                 file.sync()
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _run(self, identity: str) -> _Run | None:
         return next((run for run in self._runs if run.samples[0].run == identity), None)

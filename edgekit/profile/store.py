@@ -5,7 +5,6 @@ A document is named by the UTC time its run began, so that names sort as time do
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from datetime import UTC, datetime
@@ -15,15 +14,13 @@ from pydantic import ValidationError
 
 from edgekit.atomic import write_file
 from edgekit.bundle import Bundle
-from edgekit.errors import EdgekitError, OutputError, ProfileError
-from edgekit.profile.export import read_samples, write_samples
+from edgekit.errors import OutputError, ProfileError
+from edgekit.profile.export import check_samples_path, pack, unpack
 from edgekit.profile.records import SCHEMA_VERSION, Profile
 
 __all__ = ["folder_of", "history", "load", "new_path", "newest", "save", "save_somewhere"]
 
 _log = logging.getLogger(__name__)
-
-_TABLES = frozenset({".npz", ".parquet"})
 
 _AGAIN = "Measure again with edgekit profile, or copy the file again"
 
@@ -53,15 +50,14 @@ def new_path(bundle: Path) -> Path:
 
 
 def save(profile: Profile, path: Path) -> None:
-    """Write a profile, whole or not at all: in the form that the suffix names, else as JSON.
+    """Write a profile, whole or not at all: ``.json``, ``.npz`` or ``.parquet``.
 
     Raises:
+        EdgekitError: the suffix is another, or pyarrow is missing.
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    if path.suffix in _TABLES:
-        write_samples(profile, path)
-    else:
-        write_file(path, (profile.model_dump_json() + "\n").encode())
+    check_samples_path(path)
+    write_file(path, pack(profile, path.suffix))
 
 
 def save_somewhere(profile: Profile, path: Path) -> Path:
@@ -95,16 +91,14 @@ def load(path: Path) -> Profile:
     Raises:
         ProfileError: no such file, damaged, or of another schema version.
     """
-    if path.suffix in _TABLES:
-        return _load_table(path)
     try:
-        data = json.loads(path.read_bytes())
+        data = unpack(path.read_bytes(), path.suffix)
     except OSError as error:
         raise ProfileError(
             f"cannot be read: {error.strerror}", where=str(path), fix="Check the path"
         ) from error
     except ValueError as error:
-        raise ProfileError("is damaged: not valid JSON", where=str(path), fix=_AGAIN) from error
+        raise ProfileError(f"is damaged: {error}", where=str(path), fix=_AGAIN) from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
         newer = version > SCHEMA_VERSION
@@ -141,13 +135,6 @@ def newest(bundle: Bundle) -> Profile | None:
         if profile and profile.artifacts and profile.artifacts.items() <= hashes.items():
             return profile
     return None
-
-
-def _load_table(path: Path) -> Profile:
-    try:
-        return read_samples(path)
-    except EdgekitError as error:
-        raise ProfileError(error.what, where=error.where, fix=error.fix) from error
 
 
 def _load_or_warn(path: Path) -> Profile | None:

@@ -111,7 +111,7 @@ def planned(bundle: Bundle, sweep: Sweep, base: Settings) -> tuple[list[Point], 
 
 def _artifacts(bundle: Bundle, sweep: Sweep) -> list[Artifact]:
     manifest = bundle.manifest
-    selected = {decision.selected for decision in manifest.decisions}
+    selected = manifest.selected
     _known("runtime", sweep.runtime, [one.runtime for one in manifest.artifacts])
     _known("precision", sweep.precision, [one.precision for one in manifest.artifacts])
     found = [

@@ -15,10 +15,14 @@ from edgekit import runtimes
 from edgekit.compress.base import GraphContext
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.fidelity import worst_sqnr as sqnr
-from edgekit.numerics import parse_target
+from edgekit.machine import this_machine
+from edgekit.numerics import parse_target, probe
 from edgekit.spec import Feeds, Outputs
 
-__all__ = ["context", "model_of", "node", "random", "run", "sqnr"]
+__all__ = ["HERE", "context", "model_of", "node", "random", "run", "sqnr"]
+
+#: The class of this machine: artifacts made for another may overflow on it.
+HERE = probe(this_machine().features)
 
 node = onnx.helper.make_node
 
@@ -67,7 +71,7 @@ def context(
     feeds: Sequence[Feeds],
     engine: str = "onnxruntime",
     *,
-    target: str = "x86-vnni",
+    target: str = HERE.name,
     keep_float: Iterable[str] = (),
 ) -> GraphContext:
     return GraphContext(

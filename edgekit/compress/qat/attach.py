@@ -29,7 +29,7 @@ class LearnedLayer:
     Attributes:
         name: dotted name of the module.
         weight: float32 of shape (out channels, ...), each value ``weight_scale`` times an integer
-            in -127 .. 127.
+            in -levels .. levels of :func:`attach`.
         weight_scale: float32 of shape (out channels,), positive.
         low: real value of step 0 of the input. ``asymmetric_uint8(Range(low=low, high=high))``
             gives back exactly ``scale`` and ``zero_point``.
@@ -118,6 +118,7 @@ def attach(
     model: nn.Module,
     ranges: Mapping[str, tuple[float, float]],
     shared: Iterable[Sequence[str]] = (),
+    levels: int = 127,
 ) -> QatHandle:
     """Fake-quantize the weight and the input of every Linear and Conv that has a range.
 
@@ -129,6 +130,7 @@ def attach(
             one stays float: calibration never came by there.
         shared: groups of layers that read one tensor and learn one range for it, the widest of
             theirs to begin with; see :func:`edgekit.compress.qat.shared_inputs`.
+        levels: the largest step of a weight.
     """
     found = {name: layer for name, layer in layers(model).items() if name in ranges}
     groups = {name: tuple(n for n in group if n in found) for group in shared for name in group}
@@ -140,7 +142,7 @@ def attach(
             high = max(ranges[member][1] for member in group)
             quantizers[group] = InputFakeQuant(low, high).to(layer.weight.device)
         layer.add_module(_CHILD, quantizers[group])
-        parametrize.register_parametrization(layer, "weight", WeightFakeQuant(layer.weight))
+        parametrize.register_parametrization(layer, "weight", WeightFakeQuant(layer.weight, levels))
     return QatHandle(model, found)
 
 

@@ -98,19 +98,20 @@ def fake_quantize(
 
 
 class WeightFakeQuant(nn.Module):
-    """Per-channel symmetric int8 weights as a parametrization; steps are -127 .. 127.
+    """Per-channel symmetric int8 weights as a parametrization.
 
     Args:
         weight: float32 of shape (out channels, ...). Each channel starts with the scale that
-            post-training quantization gives it: its largest magnitude over 127.
+            post-training quantization gives it: its largest magnitude over ``levels``.
+        levels: steps are -``levels`` .. ``levels``; see :attr:`.InstructionSet.levels`.
     """
 
-    limits = (-127, 127)
     initial: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, levels: int = 127) -> None:
         super().__init__()
-        scale = weight_scale(weight.detach().cpu().numpy(), axis=0)
+        self.limits = (-levels, levels)
+        scale = weight_scale(weight.detach().cpu().numpy(), axis=0, levels=levels)
         initial = torch.from_numpy(scale).to(weight.device)
         self.register_buffer("initial", initial, persistent=False)
         self.learned = nn.Parameter(torch.zeros_like(initial))

@@ -38,7 +38,7 @@ def train_quantized(
         workload: needs a PyTorch model, ``training`` or ``finetune``, and calibration data. Its
             model stays as it is, to the bit.
         epochs: of fine-tuning.
-        context: seed and progress.
+        context: seed, progress, and the target, which says how large steps of weights may be.
         rate: the learning rate; None for a tenth of the workload's.
         samples: calibrate the first ranges on about this many.
 
@@ -63,7 +63,8 @@ def train_quantized(
             fix="Use a recipe that quantizes after training",
         )
     shared = shared_inputs(model, next(workload.feeds()), names)
-    handle = attach(model, ranges, shared)
+    levels = context.target.levels
+    handle = attach(model, ranges, shared, levels)
     if rate is None and workload.training is not None:
         rate = workload.training.rate / 10
     finetune(workload, model, FineTune(epochs=epochs, rate=rate), context, label="qat")

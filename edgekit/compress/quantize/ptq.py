@@ -18,7 +18,6 @@ from edgekit.compress.quantize.placement import Placement, plan
 from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq
 from edgekit.compress.quantize.quantized import refuse_quantized
 from edgekit.compress.quantize.switchable import make_switchable
-from edgekit.errors import CompressError
 from edgekit.spec import Array
 
 __all__ = ["Int8Ptq"]
@@ -92,12 +91,6 @@ class Int8Ptq(GraphPass):
 
     def _prepare(self, model: ir.Model, context: GraphContext) -> _Prepared:
         refuse_quantized(model)
-        if context.learned and context.target.saturates:
-            raise CompressError(
-                f"training learnt the full int8 range, which {context.target.name} cannot add up",
-                where="int8-ptq",
-                fix="Use the recipe int8, which reduces the range, or another --target",
-            )
         placement = plan(model, context.profile, context.keep_float)
         table, means = self._observed(model, context)
         ranges, fixed = apply_learned(placement, table.ranges, context.learned)

@@ -7,7 +7,7 @@ import logging
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.diff.side import onnx_modules
-from edgekit.errors import RuntimeUnavailableError
+from edgekit.errors import OutputError, RuntimeUnavailableError
 from edgekit.manifest import Artifact
 from edgekit.profile.layers.measure import measure_layers
 from edgekit.profile.records import LayerTimes
@@ -27,7 +27,7 @@ def artifact_layers(
     *,
     seconds: float = 2.0,
 ) -> LayerTimes | None:
-    """Of one artifact; None, and a logged reason, where its runtime does not tell.
+    """Of one artifact; None, and a logged reason, where its runtime does not tell or cannot now.
 
     Args:
         bundle: that it is of.
@@ -45,7 +45,9 @@ def artifact_layers(
             )
     except RuntimeUnavailableError as error:
         _log.info("no layers of %s: %s", artifact.id, error)
-        return None
+    except OutputError as error:  # what was measured before is worth more
+        _log.warning("no layers of %s: %s", artifact.id, error)
+    return None
 
 
 def _notes(bundle: Bundle, artifact: Artifact) -> dict[str, str]:

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import edgekit
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.errors import GateError
 from edgekit.machine import this_machine
 from edgekit.manifest import Artifact
 from edgekit.profile.inputs import bundle_feeds, usable_artifacts
+from edgekit.profile.made import made_here
 from edgekit.profile.records import Profile, Result, Settings
 from edgekit.profile.samples import Samples
 from edgekit.profile.scenarios.base import Ended, Scenario
@@ -77,13 +77,7 @@ def scenario_of_bundle(
             ended = scenario.run(target, progress.update)
         samples = _samples(ended, scenario, artifact.id, artifact.runtime, feeds(1), started)
         results.append(_result(ended, samples, settings, run))
-    names = sorted({artifact.runtime for artifact in artifacts})
-    return _profile(
-        bundle.manifest.name,
-        results,
-        artifacts={artifact.id: artifact.files[0].sha256 for artifact in artifacts},
-        versions={name: runtimes.require(name).status().version or "" for name in names},
-    )
+    return made_here(bundle.manifest.name, results, artifacts)
 
 
 def scenario_of_server(
@@ -126,12 +120,12 @@ def scenario_of_server(
         token, tls = (access.token, access.tls) if access is not None else (None, None)
         stages = server_stages(address.server, address.model, token=token, tls=tls)
         result = result.model_copy(update={"stages": stages})
-    return _profile(url, [result], versions={"server": connected.server})
+    return made_here(url, [result], server=connected.server)
 
 
 def _selected(bundle: Bundle, usable: list[Artifact]) -> list[Artifact]:
     """The ones that would be served; all, where none of these runs here."""
-    chosen = {decision.selected for decision in bundle.manifest.decisions}
+    chosen = bundle.manifest.selected
     return [artifact for artifact in usable if artifact.id in chosen] or usable
 
 
@@ -168,24 +162,6 @@ def _result(ended: Ended, samples: Samples, settings: Settings, run: str) -> Res
     update = {"run": run, "threads": settings.threads, "device": settings.device}
     return Result(
         samples=samples.model_copy(update=update), settings=settings, outcome=ended.outcome
-    )
-
-
-def _profile(
-    model: str,
-    results: list[Result],
-    *,
-    artifacts: Mapping[str, str] | None = None,
-    versions: Mapping[str, str],
-) -> Profile:
-    return Profile(
-        edgekit=edgekit.__version__,
-        created=_now(),
-        model=model,
-        artifacts=dict(artifacts or {}),
-        versions=dict(versions),
-        machine=this_machine(),
-        results=tuple(results),
     )
 
 

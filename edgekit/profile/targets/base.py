@@ -8,13 +8,15 @@ run, so that nothing is derived before it is shown.
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from edgekit.closing import Closing
 
 __all__ = ["UNANSWERED", "Clock", "GiveUp", "Nanoseconds", "Run", "SystemClock", "Target", "Until"]
 
@@ -127,7 +129,7 @@ class Run:
         return float(max(self.done.max(), self.due.max()) - self.due[0]) / 1e9
 
 
-class Target(ABC):
+class Target(Closing):
     """Answers queries.
 
     Attributes:
@@ -180,9 +182,3 @@ class Target(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back what the target holds."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

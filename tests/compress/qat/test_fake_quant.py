@@ -27,6 +27,7 @@ finite = st.floats(-1e4, 1e4, width=32)
 ratio = st.floats(-0.125, 0.125, width=32)
 ranges = st.tuples(finite, finite).map(lambda pair: (min(pair), max(pair)))
 weights = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 12)), elements=finite)
+levels = st.sampled_from([63, 127])
 inputs = arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=finite)
 
 
@@ -42,22 +43,27 @@ def _grid(quantizer: InputFakeQuant) -> AffineParameters:
     return AffineParameters(np.asarray(np.float32(scale)), np.asarray(zero_point, dtype=np.uint8))
 
 
-@given(weights, ratio)
-def test_weights_forward_is_quantize_and_dequantize(weight: np.ndarray, moved: float) -> None:
-    quantizer = WeightFakeQuant(torch.from_numpy(weight))
+@given(weights, ratio, levels)
+def test_weights_forward_is_quantize_and_dequantize(
+    weight: np.ndarray, moved: float, levels: int
+) -> None:
+    quantizer = WeightFakeQuant(torch.from_numpy(weight), levels)
     with torch.no_grad():
         quantizer.learned.fill_(moved)
     scale = quantizer.scale().detach().numpy()
     zero = np.zeros(scale.shape, np.int8)
-    steps = np.maximum(quantize(weight, AffineParameters(scale, zero)), np.int8(-127))
+    steps = np.clip(quantize(weight, AffineParameters(scale, zero)), -levels, levels)
     expected = dequantize(steps, AffineParameters(scale, zero))
     np.testing.assert_array_equal(quantizer(torch.from_numpy(weight)).detach().numpy(), expected)
 
 
-@given(weights)
-def test_weights_start_on_the_grid_of_post_training_quantization(weight: np.ndarray) -> None:
-    steps, parameters = quantize_weight(weight, 0, weight_scale(weight, 0))
-    got = WeightFakeQuant(torch.from_numpy(weight))(torch.from_numpy(weight))
+@given(weights, levels)
+def test_weights_start_on_the_grid_of_post_training_quantization(
+    weight: np.ndarray, levels: int
+) -> None:
+    scale = weight_scale(weight, 0, levels=levels)
+    steps, parameters = quantize_weight(weight, 0, scale, levels)
+    got = WeightFakeQuant(torch.from_numpy(weight), levels)(torch.from_numpy(weight))
     np.testing.assert_array_equal(got.detach().numpy(), dequantize(steps, parameters))
 
 

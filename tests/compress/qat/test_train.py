@@ -16,6 +16,7 @@ from edgekit.compress.qat.train import train_quantized
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import FineTune
 from edgekit.errors import CalibrationError, WorkloadError
+from edgekit.numerics import parse_target
 from edgekit.spec import Feeds, Outputs
 from edgekit.workload import Workload
 from edgekit.zoo import mlp_digits, resnet8_mnist
@@ -57,6 +58,13 @@ def _train_and_compare(workload: Workload) -> None:
 
 def test_mlp_digits_keeps_its_accuracy() -> None:
     _train_and_compare(mlp_digits.workload())
+
+
+def test_weights_stay_within_what_the_target_can_add_up() -> None:
+    context = ModuleContext(target=parse_target("x86-avx2"))
+    _, learned = train_quantized(mlp_digits.workload(), 1, context)
+    largest = [int(np.abs(layer.steps).max()) for layer in learned]
+    assert largest == [63] * len(learned)
 
 
 def test_training_recovers_what_bad_ranges_cost() -> None:

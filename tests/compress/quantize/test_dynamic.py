@@ -25,13 +25,14 @@ from edgekit.fidelity import FidelityMeter
 from edgekit.numerics import parse_target
 from edgekit.spec import Array
 from edgekit.verify import gate
+from tests.compress.graphs import HERE
 from tests.compress.quantize.weight_only.conftest import linear_model
 
 ENGINES = ("onnxruntime", "openvino")
 STEP = DynamicInt8(type="dynamic-int8")
 
 
-def _context(engine: str = "onnxruntime", target: str = "x86-vnni") -> GraphContext:
+def _context(engine: str = "onnxruntime", target: str = HERE.name) -> GraphContext:
     unused = Calibrator(lambda: iter(()))
     return GraphContext(PROFILES[engine], (PROFILES[engine],), unused, parse_target(target))
 
@@ -79,8 +80,8 @@ def _reference(x: Array, weight: Array) -> Array:
     step = (high - low) / 255
     zero = np.rint(-low / step)
     rows = np.clip(np.rint(x / step) + zero, 0, 255) - zero
-    scale = weight_scale(weight, 1)
-    steps = quantize_weight(weight, 1, scale)[0].astype(np.float64)
+    scale = weight_scale(weight, 1, levels=HERE.levels)
+    steps = quantize_weight(weight, 1, scale, HERE.levels)[0].astype(np.float64)
     product: Array = step * rows @ steps * scale
     return product
 

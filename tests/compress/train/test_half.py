@@ -79,6 +79,18 @@ def test_recurrent_layers_train_in_it(made: Any) -> None:
     assert found.after < found.before
 
 
+def test_an_lstm_after_a_layer_in_bfloat16_has_its_gradient() -> None:
+    first, lstm = nn.Linear(8, 8), nn.LSTM(8, 4, batch_first=True)
+    x = torch.randn(2, 5, 8)
+    with reduced_precision(CPU):
+        made = first(x)
+        states = lstm(made)[0]
+    assert made.dtype == torch.bfloat16
+    states.float().square().sum().backward()
+    assert first.weight.grad is not None
+    torch.testing.assert_close(states.float(), lstm(first(x))[0], atol=0.02, rtol=0.02)
+
+
 def test_a_student_without_a_teacher_has_its_dropout() -> None:
     """And one that learns from a teacher has not, since the teacher has none."""
     modes: list[bool] = []
