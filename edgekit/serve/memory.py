@@ -1,11 +1,11 @@
-"""That unloaded models give their memory back, on Linux."""
+"""That unloaded models and past bursts give their memory back, on Linux."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 
-__all__ = ["keep_large_blocks_apart", "return_memory"]
+__all__ = ["keep_large_blocks_apart", "return_memory", "trim"]
 
 #: Parameters of glibc's ``mallopt``, and what they are set to, in bytes.
 _M_TRIM_THRESHOLD, _TRIM = -1, 64 * 2**20
@@ -27,8 +27,13 @@ def keep_large_blocks_apart() -> None:
 
 
 def return_memory() -> None:
-    """Give what was freed back to the system: glibc keeps it for itself otherwise."""
+    """Give what an unloaded model freed back to the system: glibc keeps it for itself otherwise."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # other C libraries give it back by themselves
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Give back free memory, also from between what is in use. It takes about a millisecond."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:  # other C libraries give it back by themselves
+        malloc_trim(0)

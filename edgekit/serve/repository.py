@@ -20,7 +20,7 @@ from edgekit.serve.errors import ServeError
 from edgekit.serve.folder import Found
 from edgekit.serve.loader import Loader, state
 from edgekit.serve.loading import opened
-from edgekit.serve.memory import keep_large_blocks_apart
+from edgekit.serve.memory import keep_large_blocks_apart, trim
 from edgekit.serve.model import Inference, Model, Servable
 from edgekit.serve.routing import choose
 from edgekit.spec import Feeds
@@ -31,6 +31,8 @@ _log = logging.getLogger("edgekit.serve")
 
 #: Seconds between two looks for engines that hang.
 _WATCH_S = 1.0
+#: Seconds after which the memory of a burst is given back.
+_TRIM_S = 30.0
 
 _T = TypeVar("_T")
 
@@ -78,6 +80,7 @@ class Repository:
             for name in wanted:
                 await self._try_load(name)
         self._spawn(self._watch())
+        self._spawn(_trim_often())
         if self.config.poll_s and not self.config.explicit:
             self._spawn(self._poll(found))
 
@@ -383,3 +386,9 @@ class Repository:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _trim_often() -> None:
+    while True:
+        await asyncio.sleep(_TRIM_S)
+        await asyncio.to_thread(trim)
