@@ -77,6 +77,8 @@ def keeping(journal: Journal) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if journal.empty:
+            typer.echo("It ended before anything was measured.", err=True)
         _tell_samples(journal)
         raise typer.Exit(130) from None
     except Exception:
@@ -120,14 +122,14 @@ def _written(profile: Profile, path: Path) -> Path | None:
 
 
 def _tell_samples(journal: Journal) -> None:
-    if not journal.count:
+    if journal.empty:
         journal.close(done=True)
-        typer.echo("It ended before anything was measured.", err=True)
     elif journal.held:
         typer.echo(f"edgekit: {journal.place}. What it lacks follows.", err=True)
         sys.stdout.write(journal.held.decode())
     else:
-        told = f"{journal.count} samples are kept in {journal.place}. Add --resume to go on."
+        what = f"{journal.count} samples are" if journal.count else "What was measured is"
+        told = f"{what} kept in {journal.place}. Add --resume to go on."
         typer.echo(told, err=True)
     journal.close()
 

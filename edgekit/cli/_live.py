@@ -61,6 +61,9 @@ class Lines(Unseen):
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._left = _Left()
 
+    def stage(self, name: str) -> None:
+        self._console.print(f"Profile: {name}", markup=False)
+
     def planned(self, points: Sequence[Point], seconds: float) -> None:
         self._left.planned(points, seconds)
 
@@ -81,7 +84,12 @@ class LiveTable:
         self._live, self._console = live, console
         self._rows: dict[str, _Row] = {}
         self._left = _Left()
+        self._stage = ""
         self._drawn = 0.0
+
+    def stage(self, name: str) -> None:
+        self._stage = name
+        self._draw()
 
     def planned(self, points: Sequence[Point], seconds: float) -> None:
         self._left.planned(points, seconds)
@@ -89,6 +97,7 @@ class LiveTable:
     def begins(self, points: Sequence[Point]) -> None:
         for point in points:
             self._rows[point.name] = _Row(point.artifact.id, point.settings)
+        self._stage = ""
         self._left.begins(points)
         self._draw()
 
@@ -111,6 +120,7 @@ class LiveTable:
 
         left = self._left
         told = f"{left.done()} of {left.count} points done, {_duration(left.seconds())} left"
+        told = self._stage or told
         columns = settings_of([row.settings for row in self._rows.values()])
         table = Table("artifact", box=None, pad_edge=False, caption=told, caption_justify="left")
         for column in (*columns, "count", "p50 ms", "p90", "p99", "samples/s"):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from edgekit.errors import SpecError
 
 if TYPE_CHECKING:
+    from edgekit.bundle import Bundle
+    from edgekit.profile.journal import Journal
     from edgekit.profile.records import Profile, Settings
     from edgekit.profile.scenarios.base import Scenario
 
@@ -62,42 +64,19 @@ class ScenarioOptions:
         return False
 
     @staticmethod
-    def place(source: str, output: Path | None) -> Path | None:
-        """Where the document goes; None for nowhere, where nothing is said of a server's.
-
-        Raises:
-            OutputError: of a suffix that is not known.
-        """
-        from edgekit.profile.export import check_samples_path
-        from edgekit.profile.store import new_path
-
-        if output is not None:
-            check_samples_path(output)
-            return output
-        return None if is_url(source) else new_path(Path(source))
-
-    @staticmethod
     def valid(profile: Profile) -> bool:
         """Whether all runs keep the rules."""
         return all(result.outcome is None or result.outcome.valid for result in profile.results)
 
-    def run(
-        self, source: str, settings: Settings, runtime: str | None, cores: str | None
-    ) -> Profile:
-        """Run it on a bundle, or on a server.
-
-        Args:
-            source: a path or a URL.
-            settings: without the streams.
-            runtime: only this runtime's artifacts.
-            cores: that this process was told to run on.
+    def chosen(self) -> Scenario:
+        """What was asked for.
 
         Raises:
-            EdgekitError: options do not go together, or the work failed.
+            SpecError: options do not go together.
         """
         from edgekit.profile.scenarios.choose import choose
 
-        scenario = choose(
+        return choose(
             self.scenario or "single-stream",
             target=self.target,
             rate=self.rate,
@@ -106,38 +85,49 @@ class ScenarioOptions:
             seed=self.seed,
             mlperf=self.mlperf,
         )
-        if is_url(source):
-            of_sessions = {
-                "--runtime": runtime,
-                "--threads": settings.threads,
-                "--device": settings.device,
-                "--cores": cores,
-            }
-            _refuse(of_sessions, "is the server's own business", "Give it to edgekit serve")
-            return self._of_server(source, scenario, settings)
-        return self._of_bundle(source, scenario, settings, runtime)
 
-    def _of_bundle(
-        self, source: str, scenario: Scenario, settings: Settings, runtime: str | None
+    def of_bundle(
+        self, bundle: Bundle, settings: Settings, runtime: str | None, journal: Journal
     ) -> Profile:
-        from edgekit.bundle import Bundle
+        """Run it on a bundle.
+
+        Args:
+            bundle: an opened one.
+            settings: without the streams.
+            runtime: only this runtime's artifacts.
+            journal: of this run.
+
+        Raises:
+            EdgekitError: options do not go together, or the work failed.
+        """
         from edgekit.cli._console import shown_progress
         from edgekit.profile.scenarios.run import scenario_of_bundle
 
         with shown_progress() as progress:
             return scenario_of_bundle(
-                Bundle.open(Path(source)),
-                scenario,
+                bundle,
+                self.chosen(),
                 runtime=runtime,
                 settings=settings.model_copy(update={"streams": self.streams or 1}),
+                journal=journal,
                 progress=progress,
             )
 
-    def _of_server(self, url: str, scenario: Scenario, settings: Settings) -> Profile:
+    def of_server(self, url: str, settings: Settings) -> Profile:
+        """Run it on a server.
+
+        Args:
+            url: of its model.
+            settings: without the streams.
+
+        Raises:
+            EdgekitError: options do not go together, or the work failed.
+        """
         from edgekit.cli._console import shown_progress
         from edgekit.cli._credentials import certificates, read_token
         from edgekit.cli._extras import needs
 
+        scenario = self.chosen()
         extra = "serve" if url.startswith("grpc") else "client"
         with needs(extra, f"edgekit profile {url}"), needs("client", f"edgekit profile {url}"):
             from edgekit.profile.scenarios.run import scenario_of_server

@@ -26,8 +26,11 @@ _HERE = frozenset({
 #: Options that say nothing to a scenario or a server.
 _NOT_UNDER_LOAD = frozenset({
     "artifact", "baseline", "gate", "goal", "layers", "limit", "remote", "remote_python",
-    "remote_wheels", "resume", "sweep", "write", "costs",
+    "remote_wheels", "sweep", "write", "costs",
 })  # fmt: skip
+
+#: Options that are for who starts the server.
+_OF_THE_SERVER = frozenset({"cores", "device", "runtime", "threads"})
 
 
 def profile(
@@ -269,13 +272,29 @@ def profile(
 
 
 def _under_load(context: typer.Context, load: ScenarioOptions, settings: Settings) -> typer.Exit:
-    from edgekit.cli._kept import stored
+    from edgekit.bundle import Bundle
+    from edgekit.cli._forward import refuse_given
+    from edgekit.cli._kept import begun, keeping, kept, stored
+    from edgekit.cli._scenario import is_url
+    from edgekit.profile.export import check_samples_path
 
     options = context.params
-    place = load.place(options["source"], options["output"])
-    found = load.run(options["source"], settings, options["runtime"], options["cores"])
-    found = found.model_copy(update={"command": _command(context)})
-    done = stored(found, place)
+    source, output, told = options["source"], options["output"], {"command": _command(context)}
+    if is_url(source):
+        refuse_given(context, _OF_THE_SERVER, "is the server's own business: edgekit serve")
+        refuse_given(context, {"resume"}, "is for a bundle, of a server nothing is kept meanwhile")
+        if output is not None:
+            check_samples_path(output)
+        found = load.of_server(source, settings).model_copy(update=told)
+        done = stored(found, output)
+    else:
+        load.chosen()  # refuses what does not go together before anything is written
+        bundle = Bundle.open(Path(source))
+        path, journal = begun(bundle, output, options, resume=options["resume"])
+        with keeping(journal):
+            found = load.of_bundle(bundle, settings, options["runtime"], journal)
+            found = found.model_copy(update=told)
+            done = kept(found, path, journal)
     _show(found, json=options["json"])
     return _exit(done=done, passed=load.valid(found))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+from pydantic import RootModel
 
 from edgekit.bundle import Bundle
 from edgekit.defaults import defaults_of
@@ -78,18 +81,18 @@ def profile_bundle(
         points = [Point(one, given.settings(defaults_of(bundle, one.runtime))) for one in usable]
     else:
         points, impossible = planned(bundle, sweep, given.settings(Defaults()))
-    view = view or Unseen()
+    view, journal = view or Unseen(), journal or Journal()
     for point in impossible:
         view.skips(point, point.reason)
     # First, while this process holds nothing that competes for memory.
-    taken = _costs(bundle, points) if costs and sweep is None else {}
+    taken = _costs(bundle, points, journal, view) if costs and sweep is None else {}
     results, refused = measure_points(
         bundle,
         points,
         lambda one: bundle_feeds(bundle, one.batch, one.sizes),
         seconds=(seconds or _POINT_SECONDS) if sweep else (seconds or _SECONDS) / len(points),
         min_rounds=10 if sweep else 50,
-        journal=journal or Journal(),
+        journal=journal,
         view=view,
         skip=sweep is not None,
     )
@@ -100,7 +103,7 @@ def profile_bundle(
             where=str(bundle.path),
             fix="Sweep other settings",
         )
-    inside = _layers(bundle, points) if layers and sweep is None else {}
+    inside = _layers(bundle, points, journal, view) if layers and sweep is None else {}
     return made_here(
         bundle.manifest.name,
         [
@@ -123,30 +126,57 @@ def _threads(point: Point) -> int:
     return point.settings.threads or this_machine().cores
 
 
-def _costs(bundle: Bundle, points: Sequence[Point]) -> dict[str, Costs]:
+class _CostsOf(RootModel[dict[str, Costs]]):
+    """By artifact."""
+
+
+class _LayersOf(RootModel[LayerTimes | None]):
+    """Of one artifact, None where its runtime does not tell."""
+
+
+def _costs(
+    bundle: Bundle, points: Sequence[Point], journal: Journal, view: View
+) -> dict[str, Costs]:
     """By artifact. Those of one setting take turns."""
     alike: dict[str, list[Point]] = {}
     for point in points:
         alike.setdefault(named("", point.settings), []).append(point)
     found: dict[str, Costs] = {}
-    for group in alike.values():
-        settings = group[0].settings
-        feeds = bundle_feeds(bundle, settings.batch, settings.sizes)
-        artifacts = [point.artifact for point in group]
-        found |= measure_costs(bundle, artifacts, feeds, _options(settings))
+    for setting, group in alike.items():
+        view.stage(f"load time, memory and processor time of {_many(group)} in fresh processes")
+        found |= journal.piece(f"costs{setting}", _CostsOf, partial(_costs_of, bundle, group)).root
     return found
 
 
-def _layers(bundle: Bundle, points: Sequence[Point]) -> dict[str, LayerTimes]:
+def _costs_of(bundle: Bundle, group: Sequence[Point]) -> _CostsOf:
+    settings = group[0].settings
+    feeds = bundle_feeds(bundle, settings.batch, settings.sizes)
+    artifacts = [point.artifact for point in group]
+    return _CostsOf(measure_costs(bundle, artifacts, feeds, _options(settings)))
+
+
+def _many(points: Sequence[Point]) -> str:
+    return points[0].artifact.id if len(points) == 1 else f"{len(points)} artifacts"
+
+
+def _layers(
+    bundle: Bundle, points: Sequence[Point], journal: Journal, view: View
+) -> dict[str, LayerTimes]:
     """By artifact, of those whose runtime tells."""
     found = {}
     for point in points:
-        artifact, settings = point.artifact, point.settings
-        feeds = bundle_feeds(bundle, settings.batch, settings.sizes)
-        times = artifact_layers(bundle, artifact, feeds, _options(settings))
+        view.stage(f"operators of {point.artifact.id}")
+        make = partial(_layers_of, bundle, point)
+        times = journal.piece(f"layers {point.name}", _LayersOf, make).root
         if times is not None:
-            found[artifact.id] = times
+            found[point.artifact.id] = times
     return found
+
+
+def _layers_of(bundle: Bundle, point: Point) -> _LayersOf:
+    settings = point.settings
+    feeds = bundle_feeds(bundle, settings.batch, settings.sizes)
+    return _LayersOf(artifact_layers(bundle, point.artifact, feeds, _options(settings)))
 
 
 def _options(settings: Settings) -> SessionOptions:

@@ -166,6 +166,11 @@ class Journal(Closing):
         return sum(len(values) for run in self._runs for values in run.latencies)
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing was measured yet."""
+        return not (self._runs or self._pieces)
+
+    @property
     def held(self) -> bytes:
         """Lines that could not be written anywhere."""
         return self._file.held if self._file else b""

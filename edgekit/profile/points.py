@@ -61,6 +61,9 @@ class Point:
 class View(Protocol):
     """Watches a run; called between rounds only, so that nothing that it does is timed."""
 
+    def stage(self, name: str) -> None:
+        """Something is measured now of which no round is told."""
+
     def planned(self, points: Sequence[Point], seconds: float) -> None:
         """What is going to be measured, ``seconds`` each."""
 
@@ -76,6 +79,9 @@ class View(Protocol):
 
 class Unseen:
     """Shows nothing."""
+
+    def stage(self, name: str) -> None:
+        pass
 
     def planned(self, points: Sequence[Point], seconds: float) -> None:
         pass

@@ -116,6 +116,7 @@ BAD = [
     (("--scenario", "offline", "--mlperf", "--seconds", "5"), "--mlperf: sets the duration"),
     (("--scenario", "offline", "--data", "x.edge"), "--data: is for a server"),
     (("--token-file", "x"), "--token-file: is for a server"),
+    (("--scenario", "offline", "--resume"), "no run of this very command"),
     (("--scenario", "offline", "--size", "depth=3"), "no input has a dynamic dimension 'depth'"),
 ]
 

@@ -16,6 +16,7 @@ from edgekit.errors import GateError
 from edgekit.machine import this_machine
 from edgekit.manifest import Artifact
 from edgekit.profile.inputs import bundle_feeds, usable_artifacts
+from edgekit.profile.journal import Journal
 from edgekit.profile.made import made_here
 from edgekit.profile.records import Profile, Result, Settings
 from edgekit.profile.samples import Samples
@@ -38,6 +39,7 @@ def scenario_of_bundle(
     *,
     runtime: str | None = None,
     settings: Settings = Settings(),  # noqa: B008, frozen
+    journal: Journal | None = None,
     progress: Progress = Silent(),  # noqa: B008, without state
 ) -> Profile:
     """Run a scenario on the artifact selected for each runtime, one after the other.
@@ -47,6 +49,7 @@ def scenario_of_bundle(
         scenario: what load to offer.
         runtime: only this runtime's.
         settings: how; without threads, the streams share all cores.
+        journal: where the result of each artifact is written, and what was before.
         progress: told of each step.
 
     Raises:
@@ -57,27 +60,32 @@ def scenario_of_bundle(
     threads = settings.threads or max(1, this_machine().cores // settings.streams)
     settings = settings.model_copy(update={"threads": threads})
     artifacts = _selected(bundle, usable_artifacts(bundle, runtime))
-    feeds = partial(_sized, bundle, settings.sizes)
-    feeds(settings.batch)  # tells whether it fits before anything is loaded
-    run = uuid.uuid4().hex
+    bundle_feeds(bundle, settings.batch, settings.sizes)  # tells at once whether it fits
+    journal = journal or Journal()
     results = []
     for artifact in artifacts:
         progress.stage(f"{scenario.name} on {artifact.id}")
-        with ExitStack() as stack:
-            options = SessionOptions(threads=threads, device=settings.device)
-            sessions = [
-                stack.enter_context(
-                    runtimes.require(artifact.runtime).load(bundle.file(artifact), options)
-                )
-                for _ in range(settings.streams)
-            ]
-            target = SessionTarget(sessions, feeds, batch=settings.batch)
-            stack.enter_context(target)
-            started = _now()
-            ended = scenario.run(target, progress.update)
-        samples = _samples(ended, scenario, artifact.id, artifact.runtime, feeds(1), started)
-        results.append(_result(ended, samples, settings, run))
+        make = partial(_measured, bundle, artifact, scenario, settings, progress)
+        results.append(journal.piece(artifact.id, Result, make))
     return made_here(bundle.manifest.name, results, artifacts)
+
+
+def _measured(
+    bundle: Bundle, artifact: Artifact, scenario: Scenario, settings: Settings, progress: Progress
+) -> Result:
+    feeds = partial(_sized, bundle, settings.sizes)
+    options = SessionOptions(threads=settings.threads, device=settings.device)
+    runtime, file = runtimes.require(artifact.runtime), bundle.file(artifact)
+    with ExitStack() as stack:
+        sessions = [
+            stack.enter_context(runtime.load(file, options)) for _ in range(settings.streams)
+        ]
+        target = SessionTarget(sessions, feeds, batch=settings.batch)
+        stack.enter_context(target)
+        started = _now()
+        ended = scenario.run(target, progress.update)
+    samples = _samples(ended, scenario, artifact.id, artifact.runtime, feeds(1), started)
+    return _result(ended, samples, settings)
 
 
 def scenario_of_server(
@@ -115,7 +123,7 @@ def scenario_of_server(
         ended = scenario.run(target, progress.update)
     runtime = address.scheme.removesuffix("s")
     samples = _samples(ended, scenario, address.model, runtime, connected.feeds, started)
-    result = _result(ended, samples, settings, uuid.uuid4().hex)
+    result = _result(ended, samples, settings)
     if runtime == "http":
         token, tls = (access.token, access.tls) if access is not None else (None, None)
         stages = server_stages(address.server, address.model, token=token, tls=tls)
@@ -158,8 +166,8 @@ def _samples(
     )
 
 
-def _result(ended: Ended, samples: Samples, settings: Settings, run: str) -> Result:
-    update = {"run": run, "threads": settings.threads, "device": settings.device}
+def _result(ended: Ended, samples: Samples, settings: Settings) -> Result:
+    update = {"run": uuid.uuid4().hex, "threads": settings.threads, "device": settings.device}
     return Result(
         samples=samples.model_copy(update=update), settings=settings, outcome=ended.outcome
     )
