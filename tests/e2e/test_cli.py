@@ -98,7 +98,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def test_a_profile_on_one_core_sees_no_other(built: Path, tmp_path: Path) -> None:
     core = str(max(os.sched_getaffinity(0)))
-    done = run("profile", str(built), "--cores", core, "--seconds", "0.1", "--json", cwd=tmp_path)
+    done = run(
+        "profile", str(built), "--cores", core, "--seconds", "0.1", "--no-layers", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
     for result in json.loads(done.stdout)["results"]:
         samples = result["samples"]
         assert (samples["threads"], samples["machine"]["cores"]) == (1, 1)
@@ -141,7 +144,17 @@ def test_a_user_model_from_factory_to_report(folder: Path) -> None:
         run("profile", "u.edge", "--seconds", "0.2", "-o", "s.json", "--json", cwd=folder).stdout
     )
     assert samples == json.loads((folder / "s.json").read_text())
-    shown = run("profile", "u.edge", "--seconds", "0.2", "--batch", "2", cwd=folder).stdout
+    shown = run(
+        "profile",
+        "u.edge",
+        "--seconds",
+        "0.2",
+        "--batch",
+        "2",
+        "--no-costs",
+        "--no-layers",
+        cwd=folder,
+    ).stdout
     assert "Milliseconds for x 2x4" in shown
     wrong = run("profile", "u.edge", "--size", "sequence=2", cwd=folder, code=2)
     assert "The dynamic dimensions are batch" in wrong.stderr

@@ -100,6 +100,7 @@ def test_a_fixed_length_stays_fixed(tmp_path: Path) -> None:
 def test_minilm_with_windows_runs_on_both_engines(tmp_path: Path) -> None:
     made = minilm.workload()
     assert isinstance(made.model, nn.Module)
+    del made.model.get_submodule("encoder.encoder.layer")[2:]  # of six, for time
     inputs = dict(made.example_inputs)
     changed, path = _exported(made.model, inputs, tmp_path, window=8)
     feeds = next(iter(made.feeds()))

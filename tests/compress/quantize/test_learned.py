@@ -11,7 +11,6 @@ from edgekit.compress.quantize.learned import apply_learned, weight_key
 from edgekit.compress.quantize.placement import plan
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.quantize.ptq import Int8Ptq
-from edgekit.errors import CompressError
 from tests.compress.graphs import context, model_of, node, random, run
 
 
@@ -95,12 +94,3 @@ def test_the_key_is_that_of_the_values_whatever_the_memory_layout() -> None:
     weight = random(0, 6, 4)
     assert weight_key(weight) == weight_key(np.asfortranarray(weight))
     assert weight_key(weight) != weight_key(weight.T)
-
-
-def test_learnt_scales_are_refused_where_the_full_range_overflows() -> None:
-    layer = _layer(0, 6, 4)
-    learned = {weight_key(layer.weight): layer}
-    data = [{"x": random(1, 2, 4)}]
-    asked = replace(context(data, target="x86-avx2"), learned=learned)
-    with pytest.raises(CompressError, match=r"x86-avx2.*Use the recipe int8"):
-        Int8Ptq(type="int8-ptq").apply(_model("Gemm", layer), asked)

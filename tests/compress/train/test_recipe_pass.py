@@ -60,7 +60,7 @@ def test_an_embedding_learns_from_sentences_without_labels() -> None:
 
 def _few(workload: Workload, epoch: int) -> Iterable[Mapping[str, torch.Tensor]]:
     assert workload.unlabelled is not None
-    return islice(workload.unlabelled(epoch), 50)
+    return islice(workload.unlabelled(epoch), 12)
 
 
 @torch.no_grad()
