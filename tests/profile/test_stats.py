@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from edgekit.errors import EdgekitError
 from edgekit.machine import this_machine
 from edgekit.profile.samples import Samples
-from edgekit.profile.stats import Comparison, compare, least_samples, percentile, summarize
+from edgekit.profile.stats import (
+    Comparison,
+    _medians,
+    compare,
+    least_samples,
+    percentile,
+    summarize,
+)
 
 _UNCLEAR = "no difference between b and a beyond the noise (0.90 to 1.20)"
 
@@ -71,6 +78,25 @@ def test_no_gain_has_an_interval_that_holds_one() -> None:
     noise = np.random.default_rng(0).uniform(0.9, 1.1, (2, 400)) * 1e6
     found = compare(*(samples([int(v) for v in row], block=4) for row in noise))
     assert found.low <= 1.0 <= found.high
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=300),
+    st.integers(1, 5),
+    st.integers(1, 9),
+    st.integers(0, 99),
+)
+def test_medians_of_resamples_are_those_of_resamples_that_are_made(
+    values: list[int], block: int, stretch: int, seed: int
+) -> None:
+    units = [values[at : at + block * stretch] for at in range(0, len(values), block * stretch)]
+    even = np.full(len(units), 1 / len(units))
+    counts = np.random.default_rng(seed).multinomial(len(units), even, 5)
+    made = [
+        np.median([value for unit, often in zip(units, row, strict=True) for value in unit * often])
+        for row in counts
+    ]
+    np.testing.assert_array_equal(_medians(samples(values, block=block), stretch, counts), made)
 
 
 def test_a_drift_of_the_machine_does_not_widen_the_interval() -> None:
