@@ -26,15 +26,23 @@ def forwarded(context: typer.Context, without: Collection[str]) -> list[str]:
     return written
 
 
-def refuse_given(context: typer.Context, names: Collection[str], why: str) -> None:
+def refuse_given(
+    context: typer.Context, names: Collection[str], why: str, fix: str = "Leave it out"
+) -> None:
     """Refuse options that the user wrote.
+
+    Args:
+        context: of the running command.
+        names: of parameters.
+        why: what is wrong with them.
+        fix: what to do instead.
 
     Raises:
         SpecError: one of these was.
     """
     for name, parameter in _given(context).items():
         if name in names:
-            raise SpecError(why, where=_long(parameter), fix="Leave it out")
+            raise SpecError(why, where=_long(parameter), fix=fix)
 
 
 def _given(context: typer.Context) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.errors import SpecError
+import typer
+
+from edgekit.cli._forward import refuse_given
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
@@ -15,15 +16,49 @@ if TYPE_CHECKING:
     from edgekit.profile.records import Profile, Settings
     from edgekit.profile.scenarios.base import Scenario
 
-__all__ = ["ScenarioOptions", "is_url"]
+__all__ = ["ScenarioOptions", "is_url", "wants_load"]
 
 #: Requests under way at a time in the offline scenario of a server.
 _UNDER_WAY = 32
 
 
+#: Options that say nothing to a scenario or a server.
+_NOT_UNDER_LOAD = frozenset({
+    "artifact", "baseline", "costs", "gate", "goal", "layers", "limit", "remote", "remote_python",
+    "remote_wheels", "sweep", "write",
+})  # fmt: skip
+
+#: Options that say nothing without.
+_UNDER_LOAD = frozenset({"mlperf", "queries", "rate", "seed", "target"})
+
+#: Options of a server's client, and those of who starts the server.
+_TO_THE_SERVER = frozenset({"ca", "data", "token_file"})
+_OF_THE_SERVER = frozenset({"cores", "device", "runtime", "threads"})
+
+
 def is_url(source: str) -> bool:
     """Whether a server is meant, and not a bundle."""
     return "://" in source
+
+
+def wants_load(context: typer.Context) -> bool:
+    """Whether a scenario is to run.
+
+    Raises:
+        SpecError: an option was given that nothing is to be done with.
+    """
+    source = context.params["source"]
+    if is_url(source):
+        refuse_given(context, _OF_THE_SERVER, "is the server's own business", "See edgekit serve")
+        refuse_given(context, {"resume"}, "is for a bundle, of a server nothing is kept meanwhile")
+    else:
+        refuse_given(context, _TO_THE_SERVER, "is for a server", f"Give a URL instead of {source}")
+    wanted = is_url(source) or context.params["scenario"] is not None
+    if wanted:
+        refuse_given(context, _NOT_UNDER_LOAD, "is not for a scenario or a server")
+    else:
+        refuse_given(context, _UNDER_LOAD, "is for a scenario", "Add --scenario server, say")
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +76,6 @@ class ScenarioOptions:
     data: Path | None
     token_file: Path | None
     ca: Path | None
-
-    def wanted(self, source: str) -> bool:
-        """Whether a scenario is to run.
-
-        Raises:
-            SpecError: an option was given that nothing is to be done with.
-        """
-        if not is_url(source):
-            of_servers = {"--data": self.data, "--token-file": self.token_file, "--ca": self.ca}
-            _refuse(of_servers, "is for a server", f"Give a URL instead of {source}")
-        if self.scenario is not None or is_url(source):
-            return True
-        of_scenarios = {
-            "--target": self.target,
-            "--rate": self.rate,
-            "--queries": self.queries,
-            "--seed": self.seed,
-            "--mlperf": self.mlperf or None,
-        }
-        _refuse(of_scenarios, "is for a scenario", "Add --scenario server, say")
-        return False
 
     @staticmethod
     def valid(profile: Profile) -> bool:
@@ -147,9 +161,3 @@ class ScenarioOptions:
                 data=self.data,
                 progress=progress,
             )
-
-
-def _refuse(options: Mapping[str, object], why: str, fix: str) -> None:
-    for option, value in options.items():
-        if value is not None:
-            raise SpecError(why, where=option, fix=fix)

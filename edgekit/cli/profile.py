@@ -23,15 +23,6 @@ _HERE = frozenset({
     "resume", "write",
 })  # fmt: skip
 
-#: Options that say nothing to a scenario or a server.
-_NOT_UNDER_LOAD = frozenset({
-    "artifact", "baseline", "gate", "goal", "layers", "limit", "remote", "remote_python",
-    "remote_wheels", "sweep", "write", "costs",
-})  # fmt: skip
-
-#: Options that are for who starts the server.
-_OF_THE_SERVER = frozenset({"cores", "device", "runtime", "threads"})
-
 
 def profile(
     context: typer.Context,
@@ -190,11 +181,11 @@ def profile(
     and the exit code is 1 where a run is not valid by its rules. A URL is a server that gets it.
     """
     from edgekit.bundle import Bundle
-    from edgekit.cli._forward import forwarded, refuse_given
+    from edgekit.cli._forward import forwarded
     from edgekit.cli._judged import asked
     from edgekit.cli._kept import begun, keeping, kept
     from edgekit.cli._live import live_view
-    from edgekit.cli._scenario import ScenarioOptions
+    from edgekit.cli._scenario import ScenarioOptions, wants_load
     from edgekit.profile.bundle import profile_bundle
     from edgekit.profile.elsewhere import Brought
     from edgekit.profile.limited import profile_limited
@@ -208,10 +199,8 @@ def profile(
     load = ScenarioOptions(
         scenario, target, rate, queries, streams, seed, mlperf, seconds, data, token_file, ca
     )
-    under_load = load.wanted(source)
+    under_load = wants_load(context)
     sizes = parse_sizes(size or [])
-    if under_load:
-        refuse_given(context, _NOT_UNDER_LOAD, "is not for a scenario or a server")
     if cores is not None and remote is None:
         held = hold_process(cores)
         threads = threads or held
@@ -273,7 +262,6 @@ def profile(
 
 def _under_load(context: typer.Context, load: ScenarioOptions, settings: Settings) -> typer.Exit:
     from edgekit.bundle import Bundle
-    from edgekit.cli._forward import refuse_given
     from edgekit.cli._kept import begun, keeping, kept, stored
     from edgekit.cli._scenario import is_url
     from edgekit.profile.export import check_samples_path
@@ -281,8 +269,6 @@ def _under_load(context: typer.Context, load: ScenarioOptions, settings: Setting
     options = context.params
     source, output, told = options["source"], options["output"], {"command": _command(context)}
     if is_url(source):
-        refuse_given(context, _OF_THE_SERVER, "is the server's own business: edgekit serve")
-        refuse_given(context, {"resume"}, "is for a bundle, of a server nothing is kept meanwhile")
         if output is not None:
             check_samples_path(output)
         found = load.of_server(source, settings).model_copy(update=told)

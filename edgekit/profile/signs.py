@@ -167,32 +167,35 @@ def dropped(_: Profile, result: Result, threshold: float) -> Finding | None:
 
 
 def queue_bound(_: Profile, result: Result, threshold: float) -> Finding | None:
-    total = sum(result.stages.values())
-    waited = result.stages.get("queue", 0.0)
-    if not total or waited / total <= threshold:
+    share = _share(result, "queue")
+    if share <= threshold:
         return None
     return Finding(
         "queue-bound",
         result.samples.artifact,
-        f"{waited / total:.0%} of a request's time in the server is waiting for the engine.",
+        f"{share:.0%} of a request's time in the server is waiting for the engine.",
         _stages(result, "queue", "infer"),
         "Offer less load, add instances or streams, or let requests run in batches",
     )
 
 
 def serialising(_: Profile, result: Result, threshold: float) -> Finding | None:
-    total = sum(result.stages.values())
-    spent = sum(result.stages.get(name, 0.0) for name in ("parse", "serialise"))
-    if not total or spent / total <= threshold:
+    share = _share(result, "parse", "serialise")
+    if share <= threshold:
         return None
     return Finding(
         "serialisation-bound",
         result.samples.artifact,
-        f"{spent / total:.0%} of a request's time in the server goes into reading and writing "
-        "tensors.",
+        f"{share:.0%} of a request's time in the server goes into reading and writing tensors.",
         _stages(result, "parse", "serialise", "infer"),
         "Send tensors as bytes (the binary extension, or gRPC) and not as JSON",
     )
+
+
+def _share(result: Result, *stages: str) -> float:
+    """Of these stages in a request's time in the server; 0 where nothing is known of them."""
+    total = sum(result.stages.values())
+    return sum(result.stages.get(name, 0.0) for name in stages) / total if total else 0.0
 
 
 def heavy_tail(_: Profile, result: Result, threshold: float) -> Finding | None:
