@@ -117,8 +117,8 @@ def long(bench: Bench) -> list[Any]:
     found = soak(bench.bundled(tiny()), bench.minutes)
     print(
         f"{found.minutes:g} minutes, {found.requests} requests, {found.failed} failed: "
-        f"{found.memory_mb[0]:.1f} to {found.memory_mb[-1]:.1f} MB, {found.growth:+.2%} "
-        f"({', '.join(f'{x:.1f}' for x in found.memory_mb)})"
+        f"{found.growth:+.2%} of memory (MB, median of each tenth: "
+        f"{', '.join(f'{x:.1f}' for x in found.tenths)})"
     )
     return [found]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from scipy.stats import theilslopes
 from serving_client import Connection, request, run_clients, started, told
 from serving_models import Served
 from serving_servers import JSON, Running, edgekit_server
@@ -26,11 +29,13 @@ DAY_S = 86400
 #: Requests a second of the soak, and seconds of them before it counts; and of the burst before.
 SOAK_RATE, SOAK_WARM_S = 500, 60
 BURST_RATE, BURST_S = 20_000, 15
+#: Looks at its memory.
+SOAK_READS = 200
 
 
 @dataclass(frozen=True)
 class Soak:
-    """Resident memory (MB) after the warm-up and after each tenth of the time.
+    """Resident memory (MB), read at even times after the warm-up.
 
     The server keeps the stages of its last 4,096 requests, and the allocator what a busy moment
     took: the warm-up begins with more requests than can be answered. So both are full, and what
@@ -43,8 +48,15 @@ class Soak:
     memory_mb: tuple[float, ...]
 
     @property
+    def tenths(self) -> list[float]:
+        """Of each tenth of the time the median: what requests under way take comes and goes."""
+        return [median(part) for part in np.array_split(self.memory_mb, 10)]
+
+    @property
     def growth(self) -> float:
-        return self.memory_mb[-1] / self.memory_mb[0] - 1
+        """Over the whole time, by the median of all slopes (Theil and Sen), of the first tenth."""
+        slope = theilslopes(self.memory_mb)[0]
+        return float(slope * (len(self.memory_mb) - 1) / self.tenths[0])
 
 
 @dataclass(frozen=True)
@@ -79,15 +91,18 @@ class Overload:
 def soak(model: Served, minutes: float) -> Soak:
     """Steady requests for that long, after a warm-up."""
     server = edgekit_server(model)
-    memory, loads = [], []
-    with Running(server) as own:
-        run_clients(own.port, server.best.message, "open", BURST_RATE, BURST_S)
-        for seconds in (SOAK_WARM_S, *[minutes * 6] * 10):
-            load = run_clients(own.port, server.best.message, "open", SOAK_RATE, seconds)
-            loads.append(load)
+    memory: list[float] = []
+    with Running(server) as own, ThreadPoolExecutor(1) as clients:
+        message = server.best.message
+        run_clients(own.port, message, "open", BURST_RATE, BURST_S)
+        run_clients(own.port, message, "open", SOAK_RATE, SOAK_WARM_S)
+        tenth = partial(run_clients, own.port, message, "open", SOAK_RATE, minutes * 6)
+        running = [clients.submit(tenth) for _ in range(10)]
+        while wait(running, timeout=minutes * 60 / SOAK_READS).not_done:
             memory.append(own.memory_mb()[0])
-    failed = sum(load.bad for load in loads)
-    return Soak(minutes, sum(load.good for load in loads), failed, tuple(memory))
+    loads = [one.result() for one in running]
+    good, failed = (sum(one.good for one in loads), sum(one.bad for one in loads))
+    return Soak(minutes, good, failed, tuple(memory))
 
 
 def swaps(models: tuple[Served, Served], folder: Path, count: int) -> Swaps:
