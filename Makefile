@@ -23,7 +23,7 @@ demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 
 # PyTorch would use all cores in each of the processes, which then wait for each other.
 test: $(READY)  ## Every test, slow ones included, a process a core.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## Formatting, lint, types.
 	$(BIN)/ruff format --check .
