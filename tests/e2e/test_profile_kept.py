@@ -45,8 +45,10 @@ def stopped(
     """A run that a signal ends in the middle: its journal, and what it said."""
     command = [*EDGEKIT, "profile", str(bundle), *BASE, *options]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A shell's job in the background, as tests may be, ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509, calls no more
+    )  # fmt: skip
     for _ in range(3000):
         journals = list(bundle.parent.rglob("*.partial.jsonl"))
         if journals and journals[0].read_bytes().count(b"\n") > 20:
