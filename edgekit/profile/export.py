@@ -63,13 +63,20 @@ def unpack(data: bytes, suffix: str) -> Any:
         ValueError: it is damaged, or of another kind.
     """
     try:
-        return _READERS.get(suffix, json.loads)(data)
+        return _READERS.get(suffix, _from_json)(data)
     except (KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(str(error)) from error
 
 
 def _to_json(profile: Profile) -> bytes:
     return (profile.model_dump_json() + "\n").encode()
+
+
+def _from_json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:  # where in it says nothing to who measured
+        raise ValueError("not valid JSON") from error
 
 
 def _split(profile: Profile) -> tuple[str, list[tuple[Array, Array]]]:
@@ -161,7 +168,7 @@ _WRITERS: Final[dict[str, Callable[[Profile], bytes]]] = {
     ".parquet": _to_parquet,
 }
 _READERS: Final[dict[str, Callable[[bytes], Any]]] = {
-    ".json": json.loads,
+    ".json": _from_json,
     ".npz": _from_npz,
     ".parquet": _from_parquet,
 }

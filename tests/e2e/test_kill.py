@@ -16,7 +16,6 @@ from tests.e2e.test_cli import USER
 
 COMPRESS = [
     sys.executable, "-m", "edgekit", "compress", "user.py:good", "-o", "x.edge", "--seconds", "0.1",
-    "--runtime", "onnxruntime",
 ]  # fmt: skip
 
 

@@ -77,11 +77,12 @@ def test_what_is_no_profile_is_one_line(profile: Profile, tmp_path: Path, suffix
     with pytest.raises(EdgekitError, match="cannot be read"):
         load(path)
     path.write_bytes(b"{}")
-    with pytest.raises(EdgekitError, match=r"is not a profile|is damaged"):
+    told = "is not a profile" if suffix == ".json" else "is damaged"
+    with pytest.raises(EdgekitError, match=told):
         load(path)
     save(profile, path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(EdgekitError, match=r"is not a profile|is damaged"):
+    with pytest.raises(EdgekitError, match="is damaged"):
         load(path)
 
 

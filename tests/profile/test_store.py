@@ -58,7 +58,7 @@ def test_profiles_lie_beside_their_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "is damaged"),
+        ("{", "not valid JSON"),
         ("[]", "not a profile"),
         ('{"schema_version": 99}', "schema version 99"),
         ('{"schema_version": 1}', "Field required"),

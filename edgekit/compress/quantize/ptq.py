@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from edgekit.compress.quantize.placement import Placement, plan
 from edgekit.compress.quantize.qdq import WeightOptions, insert_qdq
 from edgekit.compress.quantize.quantized import refuse_quantized
 from edgekit.compress.quantize.switchable import make_switchable
+from edgekit.errors import CompressError
 from edgekit.spec import Array
 
 __all__ = ["Int8Ptq"]
@@ -94,6 +96,12 @@ class Int8Ptq(GraphPass):
         placement = plan(model, context.profile, context.keep_float)
         table, means = self._observed(model, context)
         ranges, fixed = apply_learned(placement, table.ranges, context.learned)
+        if any(np.abs(steps).max() > context.target.levels for steps, _ in fixed.values()):
+            raise CompressError(
+                f"training learnt the full int8 range, which {context.target.name} cannot add up",
+                where="int8-ptq",
+                fix="Use the recipe int8, which reduces the range, or another --target",
+            )
         options = WeightOptions(context.target.levels, self.weights == "mse", fixed)
         if self.rounding == "adaround":
             # For all operators, so that a build with others left float finds its own.

@@ -11,6 +11,7 @@ from edgekit.compress.quantize.learned import apply_learned, weight_key
 from edgekit.compress.quantize.placement import plan
 from edgekit.compress.quantize.profiles import PROFILES
 from edgekit.compress.quantize.ptq import Int8Ptq
+from edgekit.errors import CompressError
 from tests.compress.graphs import context, model_of, node, random, run
 
 
@@ -72,7 +73,8 @@ def test_the_quantized_graph_has_the_learnt_weight_exactly(
     model = _model(op, layer)
     data = [{"x": random(1, 2, *[int(d) for d in model.graph.inputs[0].shape[1:]])}]
     learned = {weight_key(layer.weight): layer}
-    Int8Ptq(type="int8-ptq").apply(model, replace(context(data, engine), learned=learned))
+    asked = replace(context(data, engine, target="x86-vnni"), learned=learned)
+    Int8Ptq(type="int8-ptq").apply(model, asked)
     linear = next(one for one in model.graph if one.op_type == op)
     steps, scale = (value.const_value.numpy() for value in linear.inputs[1].producer().inputs[:2])
     np.testing.assert_array_equal(steps.T if op == "MatMul" else steps, _steps(layer))
@@ -94,3 +96,12 @@ def test_the_key_is_that_of_the_values_whatever_the_memory_layout() -> None:
     weight = random(0, 6, 4)
     assert weight_key(weight) == weight_key(np.asfortranarray(weight))
     assert weight_key(weight) != weight_key(weight.T)
+
+
+def test_learnt_scales_are_refused_where_the_full_range_overflows() -> None:
+    layer = _layer(0, 6, 4)
+    learned = {weight_key(layer.weight): layer}
+    data = [{"x": random(1, 2, 4)}]
+    asked = replace(context(data, target="x86-avx2"), learned=learned)
+    with pytest.raises(CompressError, match=r"x86-avx2.*Use the recipe int8"):
+        Int8Ptq(type="int8-ptq").apply(_model("Gemm", layer), asked)
