@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import psutil
 from serving_client import Connection, Reply, request
 from serving_models import Served
 
+from edgekit.closing import Closing
 from edgekit.spec import Array
 
 __all__ = ["Format", "Running", "Server", "edgekit_server", "peers"]
@@ -66,7 +65,7 @@ class Server:
         return reply.status == 200 and np.allclose(form.read(reply), self.y.ravel(), atol=1e-4)
 
 
-class Running:
+class Running(Closing):
     """A server in processes of its own, from its start to the end of the ``with``.
 
     Attributes:
@@ -132,17 +131,6 @@ class Running:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def edgekit_server(

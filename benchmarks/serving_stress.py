@@ -101,7 +101,7 @@ def soak(model: Served, minutes: float) -> Soak:
         while wait(running, timeout=minutes * 60 / SOAK_READS).not_done:
             memory.append(own.memory_mb()[0])
     loads = [one.result() for one in running]
-    good, failed = (sum(one.good for one in loads), sum(one.bad for one in loads))
+    good, failed = sum(one.good for one in loads), sum(one.bad for one in loads)
     return Soak(minutes, good, failed, tuple(memory))
 
 

@@ -101,18 +101,24 @@ class ScenarioOptions:
         )
 
     def of_bundle(
-        self, bundle: Bundle, settings: Settings, runtime: str | None, journal: Journal
+        self,
+        bundle: Bundle,
+        scenario: Scenario,
+        settings: Settings,
+        runtime: str | None,
+        journal: Journal,
     ) -> Profile:
         """Run it on a bundle.
 
         Args:
             bundle: an opened one.
+            scenario: the one :meth:`chosen`.
             settings: without the streams.
             runtime: only this runtime's artifacts.
             journal: of this run.
 
         Raises:
-            EdgekitError: options do not go together, or the work failed.
+            EdgekitError: the work failed.
         """
         from edgekit.cli._console import shown_progress
         from edgekit.profile.scenarios.run import scenario_of_bundle
@@ -120,7 +126,7 @@ class ScenarioOptions:
         with shown_progress() as progress:
             return scenario_of_bundle(
                 bundle,
-                self.chosen(),
+                scenario,
                 runtime=runtime,
                 settings=settings.model_copy(update={"streams": self.streams or 1}),
                 journal=journal,

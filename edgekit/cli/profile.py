@@ -274,11 +274,11 @@ def _under_load(context: typer.Context, load: ScenarioOptions, settings: Setting
         found = load.of_server(source, settings).model_copy(update=told)
         done = stored(found, output)
     else:
-        load.chosen()  # refuses what does not go together before anything is written
+        scenario = load.chosen()  # refuses what does not go together before anything is written
         bundle = Bundle.open(Path(source))
         path, journal = begun(bundle, output, options, resume=options["resume"])
         with keeping(journal):
-            found = load.of_bundle(bundle, settings, options["runtime"], journal)
+            found = load.of_bundle(bundle, scenario, settings, options["runtime"], journal)
             found = found.model_copy(update=told)
             done = kept(found, path, journal)
     _show(found, json=options["json"])

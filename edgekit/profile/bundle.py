@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from pydantic import RootModel
 
 from edgekit.bundle import Bundle
 from edgekit.defaults import defaults_of
-from edgekit.errors import RuntimeUnavailableError
+from edgekit.errors import OutputError, RuntimeUnavailableError
 from edgekit.machine import this_machine
 from edgekit.manifest import Defaults
 from edgekit.profile.costs import measure_costs
@@ -25,6 +26,8 @@ from edgekit.profile.sweep import Sweep, planned
 from edgekit.runtimes import SessionOptions
 
 __all__ = ["profile_bundle"]
+
+_log = logging.getLogger(__name__)
 
 _SECONDS = 20.0
 _POINT_SECONDS = 5.0
@@ -167,7 +170,11 @@ def _layers(
     for point in points:
         view.stage(f"operators of {point.artifact.id}")
         make = partial(_layers_of, bundle, point)
-        times = journal.piece(f"layers {point.name}", _LayersOf, make).root
+        try:
+            times = journal.piece(f"layers {point.name}", _LayersOf, make).root
+        except OutputError as error:  # what was measured before is worth more
+            _log.warning("no layers of %s: %s", point.artifact.id, error)
+            continue
         if times is not None:
             found[point.artifact.id] = times
     return found

@@ -13,8 +13,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
+
+from edgekit.closing import Closing
 
 __all__ = ["Meter", "Sensor", "find_sensor"]
 
@@ -162,7 +163,7 @@ def _text(file: Path) -> str:
 
 
 @dataclass
-class Meter:
+class Meter(Closing):
     """Reads a sensor in a thread of its own, so that energy is known between any two moments.
 
     It belongs into another process than what is measured.
@@ -189,12 +190,8 @@ class Meter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Read no more; what was read stays known."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -180,15 +180,13 @@ def _medians(samples: Samples, stretch: int, counts: Array) -> Array:
     owned = [np.bincount(owner[:edge], minlength=counts.shape[1]) for edge in edges]
     below = counts @ np.stack(owned, axis=1)  # of a resample's values, before each edge
     half = below[:, -1:] / 2
-    first, last = (
-        np.flatnonzero((below < half).all(0))[-1],
-        np.flatnonzero((below > half).all(0))[0],
-    )
+    first = np.flatnonzero((below < half).all(0))[-1]
+    last = np.flatnonzero((below > half).all(0))[0]
     start, stop = edges[first], edges[last]
     found = []
     parts = math.ceil(counts.shape[0] * (stop - start) / _CHUNK)
     for rows in np.array_split(np.arange(counts.shape[0]), parts):
         taken = below[rows, first, None] + np.cumsum(counts[rows][:, owner[start:stop]], axis=1)
-        lower, upper = ((taken < half[rows]).sum(axis=1), (taken <= half[rows]).sum(axis=1))
+        lower, upper = (taken < half[rows]).sum(axis=1), (taken <= half[rows]).sum(axis=1)
         found.append((ordered[start + lower] + ordered[start + upper]) / 2)
     return np.concatenate(found)

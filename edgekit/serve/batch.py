@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -105,22 +106,34 @@ class Layout:
         return parts
 
 
+class Owner(Protocol):
+    """Who makes batches of requests."""
+
+    def following(self, batch: Batch, worker: Worker) -> Batch | None:
+        """The next batch for a worker that has run one; called in its thread."""
+
+    def finished(self, batch: Batch, worker: Worker) -> None:
+        """It has its results; called in the event loop."""
+
+
 class Batch:
     """A task for a worker: one run of the engine for several jobs.
 
     Where the run fails and there are several, each runs by itself, so that one bad request does
     not take others with it.
+
+    Attributes:
+        followed: whether the worker went on with another batch.
     """
 
-    def __init__(
-        self, jobs: list[Job], layout: Layout, finished: Callable[[Batch, Worker], None]
-    ) -> None:
+    def __init__(self, jobs: list[Job], layout: Layout, owner: Owner) -> None:
         self.jobs = jobs
         self.samples = sum(job.samples for job in jobs)
         self.results: list[Outputs | Exception] = []
         self.stages = Stages(batch=self.samples)
+        self.followed = False
         self._layout = layout
-        self._finished = finished
+        self._owner = owner
 
     def run(self, session: Session) -> None:
         """Compute :attr:`results`, one for each job."""
@@ -145,9 +158,15 @@ class Batch:
         self.stages.infer = ran - joined
         self.stages.output = time.perf_counter_ns() - ran
 
+    def following(self, worker: Worker) -> Batch | None:
+        """Whatever its owner has for the worker."""
+        following = self._owner.following(self, worker)
+        self.followed = following is not None
+        return following
+
     def finish(self, worker: Worker) -> None:
         """Back in the event loop."""
-        self._finished(self, worker)
+        self._owner.finished(self, worker)
 
 
 def _alone(session: Session, job: Job) -> Outputs | Exception:

@@ -1,22 +1,20 @@
-"""Dynamic batching: a queue in front of workers, from which requests that fit run together.
+"""Dynamic batching: workers, and the requests that wait for them.
 
-As in Triton: when a worker is free, the oldest request of the highest priority goes, and takes with
-it what is queued behind it and fits, up to the largest preferred size that can be reached, else to
-the largest batch. With a delay, a batch that is not full waits until its oldest request has waited
-that long. Everything happens in the event loop, so there are no locks.
+A worker that is idle is handed requests by the event loop. One that has finished takes the next by
+itself, in its own thread: while many requests come in the event loop is as busy as the engine, and
+the engine would wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import bisect
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 from edgekit.serve.batch import Batch, Job, Layout
 from edgekit.serve.errors import ServeError
 from edgekit.serve.statistics import Stages, Statistics
+from edgekit.serve.waiting import BatchPolicy, Waiting
 from edgekit.serve.worker import Worker
 from edgekit.spec import BATCH, Feeds, Outputs
 
@@ -30,23 +28,6 @@ class EngineFailedError(Exception):
     """The engine raised; ``__cause__`` says what."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPolicy:
-    """When requests run together.
-
-    Attributes:
-        largest: most samples of a batch; a request that has more by itself runs alone.
-        preferred: sizes to stop at.
-        delay: seconds that the oldest request waits for others.
-        queue: requests that may wait for a worker.
-    """
-
-    largest: int = 1
-    preferred: tuple[int, ...] = ()
-    delay: float = 0.0
-    queue: int = 256
-
-
 class Batcher:
     """The queue of one model version."""
 
@@ -58,8 +39,8 @@ class Batcher:
         self._statistics = statistics
         self._idle = list(workers)
         self._workers = len(workers)
-        self._queues: dict[Hashable, list[Job]] = {}
-        self._waiting = 0
+        self._borrowers = 0
+        self._waiting = Waiting()
         self._arrived = 0
         self._run_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -69,12 +50,12 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
-        return self._waiting
+        return len(self._waiting)
 
     @property
     def wait_s(self) -> float:
         """How long a request that came now would wait, by the last runs."""
-        runs = self._waiting / max(1, self.policy.largest)
+        runs = len(self._waiting) / max(1, self.policy.largest)
         return (runs + 1) * self._run_s / max(1, self._workers)
 
     async def infer(
@@ -92,9 +73,9 @@ class Batcher:
             ServeError: 429, the queue is full; 504, the deadline passed.
             EngineFailedError: the engine raised.
         """
-        if self._waiting >= self.policy.queue and not self._idle:
+        if len(self._waiting) >= self.policy.queue and not self._idle:
             raise ServeError(
-                f"{self._waiting} requests are waiting, no more are taken",
+                f"{len(self._waiting)} requests are waiting, no more are taken",
                 status=429,
                 retry_after=self.wait_s,
             )
@@ -106,7 +87,7 @@ class Batcher:
         try:
             return await job.future, job.stages
         except asyncio.CancelledError:
-            self._forget(job)
+            self._waiting.remove(job)
             raise
         finally:
             if job.timer is not None:
@@ -117,10 +98,15 @@ class Batcher:
 
         Give it back with :meth:`give_back`.
         """
-        while not self._idle:
-            self._free.clear()
-            await self._free.wait()
-        return self._idle.pop()
+        self._borrowers += 1
+        try:
+            while not self._idle:
+                self._free.clear()
+                await self._free.wait()
+            return self._idle.pop()
+        finally:
+            self._borrowers -= 1
+            self._dispatch()
 
     def give_back(self, worker: Worker) -> None:
         """The end of :meth:`borrow`, or a new worker instead of one that was given up."""
@@ -146,65 +132,48 @@ class Batcher:
             (priority, self._arrived),
             asyncio.get_running_loop().create_future(),
         )
-        bisect.insort(self._queues.setdefault(key, []), job, key=_rank)
-        self._waiting += 1
+        self._waiting.add(job)
         return job
 
     def _dispatch(self) -> None:
         """Start what can be started; set a timer where it is worth waiting."""
-        while self._idle and self._queues:
-            now = time.perf_counter_ns()
-            waits = []
-            for queue in sorted(self._queues.values(), key=_head_rank):
-                count, wait = self._choose(queue, now)
-                if wait <= 0:
-                    self._start(queue, count, now)
-                    break
-                waits.append(wait)
-            else:
-                self._again_after(min(waits))
+        while len(self._idle) > self._borrowers:
+            jobs, wait = self._take()
+            if not jobs:
+                if wait:
+                    self._again_after(wait)
                 return
+            worker = self._idle.pop()
+            worker.start(self._batch(jobs, worker))
 
-    def _choose(self, queue: Sequence[Job], now: int) -> tuple[int, float]:
-        """How many jobs of the queue to run together, and seconds to wait for more before."""
-        policy = self.policy
-        samples, count, preferred = 0, 0, 0
-        for job in queue:
-            if count and samples + job.samples > policy.largest:
-                break
-            samples += job.samples
-            count += 1
-            if samples in policy.preferred:
-                preferred = count
-        full = count < len(queue) or samples >= policy.largest
-        if preferred and (full or samples >= max(policy.preferred)):
-            return preferred, 0.0
-        if full or not policy.delay:
-            return preferred or count, 0.0
-        oldest = min(job.queued for job in queue[:count])
-        return preferred or count, policy.delay - (now - oldest) / 1e9
-
-    def _start(self, queue: list[Job], count: int, now: int) -> None:
-        jobs = queue[:count]
-        del queue[:count]
-        if not queue:
-            del self._queues[jobs[0].key]
-        self._waiting -= count
+    def _take(self) -> tuple[list[Job], float]:
+        now = time.perf_counter_ns()
+        jobs, wait = self._waiting.take(self.policy, now)
         for job in jobs:
             job.stages.queue = now - job.queued
-        worker = self._idle.pop()
-        batch = self._running[worker] = Batch(jobs, self._layout, self._finished)
-        worker.start(batch)
+        return jobs, wait
+
+    def _batch(self, jobs: list[Job], worker: Worker) -> Batch:
+        batch = self._running[worker] = Batch(jobs, self._layout, self)
+        return batch
 
     def _again_after(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._dispatch)
 
-    def _finished(self, batch: Batch, worker: Worker) -> None:
-        """A batch came back: give the worker the next one before the answers go out."""
-        self._running.pop(worker, None)
-        self.give_back(worker)
+    def following(self, batch: Batch, worker: Worker) -> Batch | None:
+        """What a worker runs after a batch, asked in its thread; None to give it back."""
+        if self._borrowers or self._running.get(worker) is not batch:  # wanted, or given up
+            return None
+        jobs, _ = self._take()
+        return self._batch(jobs, worker) if jobs else None
+
+    def finished(self, batch: Batch, worker: Worker) -> None:
+        """A batch came back: its worker gets the next one before the answers go out."""
+        if not batch.followed:
+            self._running.pop(worker, None)
+            self.give_back(worker)
         stages = batch.stages
         self._statistics.ran(stages)
         took = (stages.input + stages.infer + stages.output) / 1e9
@@ -226,27 +195,8 @@ class Batcher:
         """The deadline passed: the client gets its answer now, whatever the engine does."""
         if not job.future.done():
             waited = (time.perf_counter_ns() - job.queued) / 1e6
-            queued = self._forget(job)
+            queued = self._waiting.remove(job)
             what = "before the engine was free" if queued else "while the engine computed"
             job.future.set_exception(
                 ServeError(f"the deadline passed {what}, after {waited:.0f} ms", status=504)
             )
-
-    def _forget(self, job: Job) -> bool:
-        """Take a job out of the queue; whether it was still there."""
-        queue = self._queues.get(job.key, [])
-        if job not in queue:
-            return False
-        queue.remove(job)
-        self._waiting -= 1
-        if not queue:
-            del self._queues[job.key]
-        return True
-
-
-def _rank(job: Job) -> tuple[int, int]:
-    return job.rank
-
-
-def _head_rank(queue: Sequence[Job]) -> tuple[int, int]:
-    return queue[0].rank

@@ -307,7 +307,10 @@ class _CanaryTask:
     def run(self, session: Session) -> None:
         self._works = canary(self._artifact, self._reference, session)
 
-    def finish(self, worker: Worker) -> None:  # noqa: ARG002, the model gives it back
+    def following(self, worker: Worker) -> None:
+        """Nothing: the model gives the worker back."""
+
+    def finish(self, worker: Worker) -> None:  # noqa: ARG002
         if not self.done.done():
             self.done.set_result(self._works)
 

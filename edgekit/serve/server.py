@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -43,6 +44,10 @@ _DRAIN_STEP = 0.02
 #: Seconds that gRPC gets to send what was answered, after nothing is pending any more.
 _LAST_ANSWERS = 1.0
 
+#: Seconds for which the event loop may keep the interpreter from an engine's thread that has
+#: finished. With Python's own 5 ms engines stand still between batches: a sixth of the throughput.
+_SWITCH_S = 1e-4
+
 
 def serve(
     path: Path,
@@ -75,6 +80,7 @@ def serve(
     logs.configure(config.log_format, access=config.access_log)
     if config.log_format == "json":
         announce = _log.info
+    sys.setswitchinterval(_SWITCH_S)
     with bound(host, port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(path, listener, host, grpc_port, config, name, protection, announce))
 

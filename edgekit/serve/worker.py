@@ -19,12 +19,15 @@ class Task(Protocol):
     def run(self, session: Session) -> None:
         """Do it, in the worker's thread. Keeps what it raises for itself."""
 
+    def following(self, worker: Worker) -> Task | None:
+        """What to do right after it; asked in the worker's thread."""
+
     def finish(self, worker: Worker) -> None:
         """Called in the event loop when it is done."""
 
 
 class Worker:
-    """Runs one task at a time on its session, outside the event loop.
+    """Runs one task at a time on its session, and what follows it, outside the event loop.
 
     The thread is a daemon: an engine that hangs cannot keep the process from ending.
     """
@@ -67,12 +70,13 @@ class Worker:
     def _work(self) -> None:
         while (handed := self._tasks.get()) is not None:
             task, loop = handed
-            task.run(self.session)
-            try:
-                loop.call_soon_threadsafe(self._finished, task)
-            except RuntimeError:  # the loop is closed: nobody waits for the task any more
-                return
-
-    def _finished(self, task: Task) -> None:
-        self._since = None
-        task.finish(self)
+            following: Task | None = task
+            while following is not None:
+                task = following
+                task.run(self.session)
+                following = task.following(self)
+                self._since = None if following is None else time.monotonic()
+                try:
+                    loop.call_soon_threadsafe(task.finish, self)
+                except RuntimeError:  # the loop is closed: nobody waits for the task any more
+                    return

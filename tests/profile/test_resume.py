@@ -8,7 +8,7 @@ import pytest
 
 import edgekit.profile.bundle as module
 from edgekit.bundle import Bundle
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, OutputError
 from edgekit.profile.bundle import profile_bundle
 from edgekit.profile.journal import Journal
 from edgekit.profile.points import Unseen
@@ -53,6 +53,26 @@ def test_costs_and_layers_are_taken_from_the_journal(
         assert result.costs == told[result.samples.artifact].costs
         assert result.layers is not None
         assert result.layers == told[result.samples.artifact].layers
+
+
+def test_layers_that_had_no_room_are_measured_by_the_run_that_goes_on(
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("no space left")
+
+    path = tmp_path / "p.partial.jsonl"
+    with Journal(path, IDENTITY) as journal, monkeypatch.context() as patch:
+        patch.setattr(module, "artifact_layers", full)
+        first = profile_bundle(bundle, seconds=1, layers=True, journal=journal)
+    assert not any(result.layers for result in first.results)
+    assert "no space left" in caplog.text
+    with Journal(path, IDENTITY) as journal:
+        again = profile_bundle(bundle, seconds=1, layers=True, journal=journal)
+    assert all(result.layers for result in again.results)
 
 
 class _Breaks(SingleStream):

@@ -263,6 +263,71 @@ def test_one_bad_request_fails_alone() -> None:
     run(work())
 
 
+def test_a_worker_goes_on_with_what_waits_while_the_event_loop_is_busy() -> None:
+    async def work() -> None:
+        async with queue(largest=1) as q:
+            busy = await q.blocked()
+            asked = [asyncio.create_task(q.ask(feeds(value))) for value in (1, 2)]
+            await _settle()
+            q.session.gate.set()
+            end = time.monotonic() + 30
+            while len(q.session.shapes) < 3 and time.monotonic() < end:
+                time.sleep(0.001)  # the loop stands still
+            assert len(q.session.shapes) == 3
+            assert [answer[0, 0] for answer in await asyncio.gather(busy, *asked)] == [0, 2, 4]
+
+    run(work())
+
+
+def test_who_borrows_a_worker_goes_before_what_is_queued() -> None:
+    async def work() -> None:
+        async with queue(largest=1) as q:
+            busy = await q.blocked()
+            asked = asyncio.create_task(q.ask(feeds(1)))
+            await _settle()
+            borrowing = asyncio.create_task(q.batcher.borrow())
+            await _settle()
+            q.session.gate.set()
+            worker = await borrowing
+            await busy
+            assert len(q.session.shapes) == 1
+            q.batcher.give_back(worker)
+            assert (await asked)[0, 0] == 2
+
+    run(work())
+
+
+def test_what_waits_goes_on_when_a_borrower_gives_up() -> None:
+    async def work() -> None:
+        async with queue(largest=1) as q:
+            worker = await q.batcher.borrow()
+            asked = asyncio.create_task(q.ask(feeds(1)))
+            borrowing = asyncio.create_task(q.batcher.borrow())
+            await _settle()
+            q.batcher.give_back(worker)
+            borrowing.cancel()
+            assert (await asked)[0, 0] == 2
+
+    run(work())
+
+
+def test_a_worker_that_was_given_up_takes_nothing_before_it_is_back() -> None:
+    async def work() -> None:
+        async with queue(largest=1) as q:
+            busy = await q.blocked()
+            asked = asyncio.create_task(q.ask(feeds(1)))
+            await _settle()
+            q.batcher.give_up(q.worker, ServeError("the engine hangs", status=503))
+            q.session.gate.set()
+            time.sleep(0.1)  # the loop stands still
+            assert len(q.session.shapes) == 1
+            with pytest.raises(ServeError, match="hangs"):
+                await busy
+            assert (await asked)[0, 0] == 2
+
+    run(work())
+
+
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
 def served(
     request: pytest.FixtureRequest, built: Path

@@ -24,9 +24,7 @@ print(kept, taken() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
 def test_what_a_burst_left_between_small_blocks_is_given_back() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", BURST], capture_output=True, text=True, check=True
-    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", BURST], capture_output=True, text=True, check=True)
     kept, left = map(float, done.stdout.split())
     assert kept > 50
     assert left < 10

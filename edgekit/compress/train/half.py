@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from edgekit.compress.train.sdpa import AttentionCalls
+from edgekit.compress.train.calls import CallsOf
 
 __all__ = ["reduced_precision"]
 
@@ -29,24 +28,20 @@ def reduced_precision(device: torch.device) -> Iterator[None]:
         yield
 
 
-class _Float32Attention(AttentionCalls):
-    def attend(self, *args: Any, **kwargs: Any) -> Any:
+class _Float32Attention(CallsOf):
+    function = staticmethod(functional.scaled_dot_product_attention)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         query = args[0] if args else kwargs["query"]
         made = _in_float32(functional.scaled_dot_product_attention, args, kwargs, query.device)
         return made.to(query.dtype)
 
 
-class _Float32Lstm(TorchFunctionMode):
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is torch.lstm:
-            return _in_float32(func, args, kwargs or {}, args[0].device)
-        return func(*args, **(kwargs or {}))
+class _Float32Lstm(CallsOf):
+    function = staticmethod(torch.lstm)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return _in_float32(torch.lstm, args, kwargs, args[0].device)
 
 
 def _in_float32(

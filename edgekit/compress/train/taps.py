@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from edgekit.compress.train.sdpa import AttentionCalls
+from edgekit.compress.train.calls import CallsOf
 
 __all__ = ["Tapped", "attention_probabilities", "tap"]
 
@@ -81,12 +81,14 @@ def _first_tensor(output: Any) -> torch.Tensor | None:
     return None
 
 
-class _AttentionRecorder(AttentionCalls):
+class _AttentionRecorder(CallsOf):
+    function = staticmethod(functional.scaled_dot_product_attention)
+
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[torch.Tensor] = []
 
-    def attend(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         self.seen.append(attention_probabilities(*args, **kwargs))
         return functional.scaled_dot_product_attention(*args, **kwargs)
 

@@ -7,7 +7,7 @@ import logging
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.diff.side import onnx_modules
-from edgekit.errors import OutputError, RuntimeUnavailableError
+from edgekit.errors import RuntimeUnavailableError
 from edgekit.manifest import Artifact
 from edgekit.profile.layers.measure import measure_layers
 from edgekit.profile.records import LayerTimes
@@ -27,7 +27,7 @@ def artifact_layers(
     *,
     seconds: float = 2.0,
 ) -> LayerTimes | None:
-    """Of one artifact; None, and a logged reason, where its runtime does not tell or cannot now.
+    """Of one artifact; None, and a logged reason, where its runtime does not tell.
 
     Args:
         bundle: that it is of.
@@ -35,6 +35,9 @@ def artifact_layers(
         feeds: of every inference.
         options: how it is loaded.
         seconds: for all of it.
+
+    Raises:
+        OutputError: the runtime cannot write what it measures, on a full disk, say.
     """
     runtime = runtimes.require(artifact.runtime)
     file = bundle.file(artifact)
@@ -45,8 +48,6 @@ def artifact_layers(
             )
     except RuntimeUnavailableError as error:
         _log.info("no layers of %s: %s", artifact.id, error)
-    except OutputError as error:  # what was measured before is worth more
-        _log.warning("no layers of %s: %s", artifact.id, error)
     return None
 
 
