@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekit.build import Builder
@@ -46,6 +45,7 @@ from edgekit.shared_weights import share_weights
 from edgekit.spec import TensorSpec
 from edgekit.state import resolved
 from edgekit.targets import EngineSettings, Target
+from edgekit.timestamp import timestamp
 from edgekit.verify import unusable
 from edgekit.workload import Workload
 
@@ -317,7 +317,7 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         name=workload.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         inputs=tuple(Spec.of(spec) for spec in inputs),
         outputs=tuple(Spec.of(spec) for spec in outputs),
         state=tuple(StateRecord.of(s) for s in resolved(workload.state, inputs, outputs)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +100,7 @@ class Asked:
         """What was chosen. What had one value only is not: a server may batch as it likes."""
         from edgekit.machine import this_machine
         from edgekit.manifest import Defaults
+        from edgekit.timestamp import timestamp
 
         settings, sweep = point.settings, self.sweep
         return Defaults(
@@ -109,7 +109,7 @@ class Asked:
             batch=settings.batch if sweep and sweep.batch else None,
             device=settings.device,
             goal=str(aim),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=timestamp(),
             cpu=this_machine().cpu,
             cores=this_machine().cores,
         )

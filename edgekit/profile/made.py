@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import edgekit
 from edgekit import runtimes
 from edgekit.machine import this_machine
 from edgekit.manifest import Artifact
 from edgekit.profile.records import Peaks, Profile, Result
+from edgekit.timestamp import timestamp
 
 __all__ = ["made_here"]
 
@@ -37,7 +37,7 @@ def made_here(
     versions = {name: runtimes.require(name).status().version or "" for name in names}
     return Profile(
         edgekit=edgekit.__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
         model=model,
         artifacts={artifact.id: artifact.files[0].sha256 for artifact in artifacts},
         versions=versions if server is None else {**versions, "server": server},

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from edgekit.profile.records import Peaks
 from edgekit.runtimes import SessionOptions
 from edgekit.sensors import CpuClock, process_cpu_s
 from edgekit.spec import Array
+from edgekit.timestamp import timestamp
 
 __all__ = ["machine_peaks", "measure_peaks"]
 
@@ -89,7 +89,7 @@ def measure_peaks(threads: int) -> Peaks:
     used = (process_cpu_s() - own) / ((time.monotonic() - start) * (os.cpu_count() or 1))
     return Peaks(
         threads=threads,
-        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        measured=timestamp(),
         flops=flops,
         bytes_per_s=bandwidth,
         others=None if busy is None else max(0.0, busy - used),

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import repeat
 from typing import Final
 
@@ -22,6 +21,7 @@ from edgekit.profile.streams import Streams, timed_block
 from edgekit.profile.warmup import Clock, warm_up
 from edgekit.runtimes import Session
 from edgekit.spec import Feeds
+from edgekit.timestamp import timestamp
 
 __all__ = ["BLOCK", "Timed", "no_garbage_collection", "profile_interleaved"]
 
@@ -171,7 +171,7 @@ class _Recorder:
         self._turns, self._threads, self._began = turns, threads, began
         self._known_warm_up = known_warm_up
         self._run = uuid.uuid4().hex
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started = timestamp()
 
     def since(self, number: int) -> list[Samples]:
         """All rounds from that one on."""

@@ -7,7 +7,6 @@ version grows. ``report.schema.json`` in this package is the JSON Schema (draft 
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -23,6 +22,7 @@ from edgekit.report.search import search_rows
 from edgekit.report.table import Row, validated_on
 from edgekit.report.verdict import verdict_of
 from edgekit.report.view import View
+from edgekit.timestamp import timestamp
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -57,7 +57,7 @@ class _Document(_Record):
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    created: str = Field(default_factory=timestamp)
     edgekit: str = Field(default_factory=lambda: edgekit.__version__)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from edgekit.profile.targets.session import SessionTarget
 from edgekit.progress import Progress, Silent
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import Feeds
+from edgekit.timestamp import timestamp
 
 if TYPE_CHECKING:
     from edgekit.profile.targets.connect import Access
@@ -82,7 +82,7 @@ def _measured(
         ]
         target = SessionTarget(sessions, feeds, batch=settings.batch)
         stack.enter_context(target)
-        started = _now()
+        started = timestamp()
         ended = scenario.run(target, progress.update)
     samples = _samples(ended, scenario, artifact.id, artifact.runtime, feeds(1), started)
     return _result(ended, samples, settings)
@@ -118,7 +118,7 @@ def scenario_of_server(
     address = parse_url(url)
     connected = connect(address, settings, access or Access(), data)
     progress.stage(f"{scenario.name} on {url}")
-    started = _now()
+    started = timestamp()
     with connected.target as target:
         ended = scenario.run(target, progress.update)
     runtime = address.scheme.removesuffix("s")
@@ -171,7 +171,3 @@ def _result(ended: Ended, samples: Samples, settings: Settings) -> Result:
     return Result(
         samples=samples.model_copy(update=update), settings=settings, outcome=ended.outcome
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
