@@ -122,7 +122,7 @@ class Bench:
         """The pass, learning from the tiny model."""
         teacher = self.workload(model).model
         assert isinstance(teacher, nn.Module)
-        return run_module_passes(workload, [step], ModuleContext(teacher=teacher))
+        return run_module_passes(workload, [step], ModuleContext(teacher=teacher, target=MACHINE))
 
     def _first(self, kind: str, model: str, **keys: Any) -> Changed:
         return self.run(self.workload(model), model, self.step(kind, model, **keys))
