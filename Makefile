@@ -16,7 +16,7 @@ CONTENDERS := build/contenders
 # The other pruners, which do: edgekit's environment with theirs on top.
 PRUNERS := build/pruners
 
-.PHONY: demo test lint bench bench-quantization bench-compression bench-serving bench-loadgen clean
+.PHONY: demo test lint bench bench-quantization bench-compression bench-serving bench-loadgen zoo clean
 
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
@@ -24,6 +24,9 @@ demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 # PyTorch would use all cores in each of the processes, which then wait for each other.
 test: $(READY)  ## Every test, slow ones included, a process a core.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+zoo: $(READY)  ## Every model of the zoo the whole way; goes on where it was stopped.
+	mkdir -p build && $(BIN)/edgekit zoo check --gpu sm89 --output build/zoo.jsonl
 
 lint: $(READY)  ## Formatting, lint, types.
 	$(BIN)/ruff format --check .

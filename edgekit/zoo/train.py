@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
+
+from edgekit.zoo._entry import Trained
+from edgekit.zoo.index import entries
+from edgekit.zoo.index import main as index
 
 __all__ = ["main"]
 
-TRAINED = ("mlp-digits", "resnet8-mnist", "resnet14-mnist", "lstm-digits")
-
 
 def main(name: str) -> None:
-    """Train it and its smaller variant, write the checkpoints, print the held-out accuracy."""
-    if name not in TRAINED:
-        raise SystemExit(f"edgekit.zoo.train: choose from {', '.join(TRAINED)}")
-    classifier = importlib.import_module(f"edgekit.zoo.{name.replace('-', '_')}").CLASSIFIER
-    for one in filter(None, (classifier.smaller, classifier)):
-        sys.stdout.write(f"{one.name}: held-out accuracy {one.train():.4f}\n")
+    """Train it and its smaller variant, write the checkpoints, print the scores."""
+    trained = {one.name: one for _, one in entries() if isinstance(one, Trained)}
+    if name not in trained:
+        raise SystemExit(f"edgekit.zoo.train: choose from {', '.join(trained)}")
+    for one in filter(None, (trained[name].smaller, trained[name])):
+        sys.stdout.write(f"{one.name}: {one.train():.4f}\n")
+    index([name])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from edgekit.serve.errors import ServeError
 from edgekit.spec import Feeds, SpecError
 from edgekit.targets import parse_targets
 from edgekit.workload import Workload
-from edgekit.zoo.resnet8_mnist import CLASSIFIER
+from edgekit.zoo.resnet8_mnist import ENTRIES
 from tests.serve.bundles import run, started
 
 READER = """
@@ -63,7 +63,7 @@ class Detector(nn.Module):
 
 def _pages(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Images with two held-out digits each, somewhere in the two halves, and what they are."""
-    data = CLASSIFIER.load_data()
+    data = ENTRIES[0].load_data()
     generator = np.random.default_rng(0)
     pages = np.zeros((count, 1, 56, 112), np.float32)
     chosen = generator.integers(len(data.test_inputs), size=(count, 2))

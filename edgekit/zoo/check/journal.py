@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edgekit.atomic import write_file
 from edgekit.errors import OutputError
-from edgekit.zoo.check.outcome import Checks, Outcome
+from edgekit.zoo.check.checked import Checked, Checks
 
 __all__ = ["Journal"]
 
@@ -36,14 +36,15 @@ class Journal:
         path: the file; one of other checks or versions is refused.
         suite: name of the suite.
         checks: what is tried.
+        outcome: what an outcome is.
 
     Raises:
         OutputError: the file cannot be written, or holds something else.
     """
 
-    def __init__(self, path: Path, suite: str, checks: Checks) -> None:
-        self._path = path
-        self.outcomes: dict[str, Outcome] = {}
+    def __init__(self, path: Path, suite: str, checks: Checks, outcome: type[Checked]) -> None:
+        self._path, self._outcome = path, outcome
+        self.outcomes: dict[str, Checked] = {}
         header = {"suite": suite, "checks": asdict(checks), "versions": _versions()}
         # A crash may tear a line inside a character.
         lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
@@ -58,7 +59,7 @@ class Journal:
         kept = [json.dumps(header), *(one.model_dump_json() for one in self.outcomes.values())]
         write_file(path, "".join(f"{line}\n" for line in kept).encode())
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Checked) -> None:
         """Write an outcome down."""
         self.outcomes[outcome.kind] = outcome
         with self._path.open("a", encoding="utf-8") as file:
@@ -68,7 +69,7 @@ class Journal:
 
     def _keep(self, line: str) -> None:
         try:
-            outcome = Outcome.model_validate_json(line)
+            outcome = self._outcome.model_validate_json(line)
         except ValidationError:
             return
         self.outcomes[outcome.kind] = outcome

@@ -6,12 +6,12 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 from torch import nn
 
 from edgekit import exporters, runtimes
@@ -25,35 +25,23 @@ from edgekit.quiet import quiet
 from edgekit.runtimes import SessionOptions
 from edgekit.spec import BATCH, Feeds, Outputs
 from edgekit.verify import GATES
+from edgekit.zoo.check.checked import Checked, Checks
 from edgekit.zoo.check.examples import example_inputs, family_of
 from edgekit.zoo.check.small import small_model
 
-__all__ = ["ENGINE", "RUNTIMES", "Checks", "Outcome", "check"]
+__all__ = ["ENGINE", "RUNTIMES", "Outcome", "check"]
 
 RUNTIMES = ("onnxruntime", "openvino")
 #: What engines are built by; nothing here can run them.
 ENGINE = "tensorrt-rtx"
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """What is tried beside the export.
+class Outcome(Checked):
+    """One architecture; its kind is its type in transformers.
+
+    The family is text, vision, audio, time series or multimodal, by its inputs.
 
     Attributes:
-        plain: ``torch.onnx.export`` alone, to compare with.
-        gpu: build a TensorRT-RTX engine for this GPU generation.
-    """
-
-    plain: bool = True
-    gpu: str | None = None
-
-
-class Outcome(BaseModel):
-    """One architecture.
-
-    Attributes:
-        kind: its type in transformers.
-        family: text, vision, audio, time series or multimodal; by its inputs.
         built: whether a small model of it ran; the others count for nothing.
         exported: whether edgekit exported it.
         dynamic: whether with a dynamic batch.
@@ -61,22 +49,19 @@ class Outcome(BaseModel):
             where it was not tried.
         engine: whether TensorRT-RTX builds an engine; None where it was not tried.
         sqnr_db: of the worst output, by runtime.
-        reasons: what went wrong, by stage.
-        seconds: how long all of it took.
     """
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
-
-    kind: str
-    family: str = ""
     built: bool = False
     exported: bool = False
     dynamic: bool = False
     plain: bool | None = None
     engine: bool | None = None
-    sqnr_db: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    seconds: float = 0.0
+    sqnr_db: dict[str, float] = Field(default_factory=dict)
+
+    @classmethod
+    def died(cls, kind: str, reason: str) -> Self:
+        """See :meth:`Checked.died`; a small model of it was built."""
+        return cls(kind=kind, built=True, reasons={"process": reason})
 
     @property
     def verified(self) -> bool:
@@ -84,7 +69,7 @@ class Outcome(BaseModel):
         return all(self.sqnr_db.get(runtime, 0.0) >= GATES["fp32"] for runtime in RUNTIMES)
 
 
-def check(kind: str, checks: Checks = Checks()) -> Outcome:
+def check(kind: str, checks: Checks = Checks()) -> Outcome:  # noqa: B008, frozen
     """Build, export and verify one architecture; failures are told in the outcome."""
     outcome = Outcome(kind=kind)
     start = time.monotonic()

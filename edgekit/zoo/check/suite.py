@@ -1,4 +1,4 @@
-"""Check a suite in worker processes, so that a crash or a hang takes one architecture along."""
+"""Check a suite in worker processes, so that a crash or a hang takes one thing along."""
 
 from __future__ import annotations
 
@@ -8,19 +8,45 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
 
+from edgekit import zoo
 from edgekit.errors import ModelReferenceError
 from edgekit.progress import Progress
+from edgekit.zoo.check import coverage, model, outcome, passages
+from edgekit.zoo.check.checked import Checked, Checks
 from edgekit.zoo.check.journal import Journal
-from edgekit.zoo.check.outcome import Checks, Outcome, check
 
-__all__ = ["SUITES", "chosen", "run_suite"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-#: Seconds that one architecture may take.
+__all__ = ["SUITES", "Suite", "chosen", "run_suite"]
+
+#: Seconds that one of them may take.
 _LIMIT = 600.0
 #: Seconds to wait for the end of a process that was asked to end.
 _PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Things to check.
+
+    Attributes:
+        names: of all of them.
+        check: checks one, in a process of its own.
+        outcome: what that gives.
+        show: prints outcomes.
+        require: raises a :class:`~edgekit.errors.GateError` where too little works.
+    """
+
+    names: Callable[[], tuple[str, ...]]
+    check: Callable[[str, Checks], Checked]
+    outcome: type[Checked]
+    show: Callable[[Sequence[Any], Console], None]
+    require: Callable[[Sequence[Any]], None]
 
 
 def _transformers() -> tuple[str, ...]:
@@ -30,11 +56,26 @@ def _transformers() -> tuple[str, ...]:
     return tuple(sorted(MODEL_MAPPING_NAMES))
 
 
-SUITES: dict[str, Callable[[], tuple[str, ...]]] = {"transformers": _transformers}
+SUITES = {
+    "zoo": Suite(
+        zoo.names,
+        model.check_model,
+        model.Passage,
+        passages.print_passages,
+        passages.require_passages,
+    ),
+    "transformers": Suite(
+        _transformers,
+        outcome.check,
+        outcome.Outcome,
+        coverage.print_coverage,
+        coverage.require_coverage,
+    ),
+}
 
 
 def chosen(suite: str, only: Sequence[str]) -> list[str]:
-    """The architectures of a suite that have one of ``only`` in their name; all without any.
+    """What of a suite has one of ``only`` in its name; all without any.
 
     Raises:
         ModelReferenceError: there is no such suite, or nothing in it matches.
@@ -43,11 +84,11 @@ def chosen(suite: str, only: Sequence[str]) -> list[str]:
         raise ModelReferenceError(
             f"unknown suite {suite!r}", fix=f"Choose from {', '.join(SUITES)}"
         )
-    kinds = SUITES[suite]()
+    kinds = SUITES[suite].names()
     found = [kind for kind in kinds if not only or any(part in kind for part in only)]
     if not found:
         raise ModelReferenceError(
-            f"no architecture has {' or '.join(only)} in its name",
+            f"nothing has {' or '.join(only)} in its name",
             where=f"suite {suite}",
             fix=f"The first of {len(kinds)} are {', '.join(kinds[:10])}",
         )
@@ -55,17 +96,19 @@ def chosen(suite: str, only: Sequence[str]) -> list[str]:
 
 
 def run_suite(
+    suite: Suite,
     kinds: Sequence[str],
     checks: Checks,
     *,
     progress: Progress,
     journal: Journal | None = None,
     jobs: int = 1,
-) -> list[Outcome]:
-    """Check the architectures that the journal does not hold yet.
+) -> list[Checked]:
+    """Check what the journal does not hold yet.
 
     Args:
-        kinds: types in transformers.
+        suite: that they are of.
+        kinds: their names.
         checks: what is tried.
         progress: told what is checked.
         journal: outcomes of a run before; new ones are added. None keeps nothing.
@@ -79,7 +122,7 @@ def run_suite(
     total, lock = len(waiting), threading.Lock()
 
     def work() -> None:
-        worker = _Worker(checks)
+        worker = _Worker(suite, checks)
         try:
             while True:
                 with lock:
@@ -87,11 +130,11 @@ def run_suite(
                         return
                     kind = waiting.popleft()
                     progress.stage(f"{total - len(waiting)} of {total}: {kind}")
-                outcome = worker.check(kind)
+                found = worker.check(kind)
                 with lock:
-                    outcomes[kind] = outcome
+                    outcomes[kind] = found
                     if journal is not None:
-                        journal.add(outcome)
+                        journal.add(found)
         finally:
             worker.stop()
 
@@ -102,27 +145,27 @@ def run_suite(
 
 
 class _Worker:
-    """A process that imports PyTorch once; started again where an architecture killed it."""
+    """A process that imports PyTorch once; started again where a check killed it."""
 
-    def __init__(self, checks: Checks) -> None:
-        self._checks = checks
+    def __init__(self, suite: Suite, checks: Checks) -> None:
+        self._suite, self._checks = suite, checks
         self._context = multiprocessing.get_context("spawn")
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
-    def check(self, kind: str) -> Outcome:
+    def check(self, kind: str) -> Checked:
         """The outcome; of one that kills the process or takes too long, that."""
         pipe = self._started()
         try:
-            pipe.send((kind, self._checks))
+            pipe.send((self._suite.check, kind, self._checks))
             if pipe.poll(_LIMIT):
-                outcome: Outcome = pipe.recv()
-                return outcome
+                found: Checked = pipe.recv()
+                return found
             reason = f"took over {_LIMIT:.0f} s"
         except (EOFError, OSError):
             reason = "the process died"
         self.stop()
-        return Outcome(kind=kind, built=True, reasons={"process": reason})
+        return self._suite.outcome.died(kind, reason)
 
     def _started(self) -> Connection:
         if self._pipe is None:
@@ -153,4 +196,5 @@ def _serve(pipe: Connection) -> None:
     torch.set_num_threads(1)  # the models are small, and there may be several processes
     logging.set_verbosity_error()
     while (asked := pipe.recv()) is not None:
-        pipe.send(check(*asked))
+        check, kind, checks = asked
+        pipe.send(check(kind, checks))

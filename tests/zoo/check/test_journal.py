@@ -8,21 +8,24 @@ import pytest
 
 from edgekit.errors import OutputError
 from edgekit.progress import Silent
+from edgekit.zoo.check.checked import Checks
 from edgekit.zoo.check.journal import Journal
-from edgekit.zoo.check.outcome import Checks, Outcome
-from edgekit.zoo.check.suite import run_suite
+from edgekit.zoo.check.outcome import Outcome
+from edgekit.zoo.check.suite import SUITES, run_suite
 
 CHECKS = Checks(plain=False)
 BERT = Outcome(kind="bert", family="text", built=True, sqnr_db={"openvino": float("-inf")})
 
 
 def _journal(folder: Path, checks: Checks = CHECKS) -> Journal:
-    return Journal(folder / "found.jsonl", "transformers", checks)
+    return Journal(folder / "found.jsonl", "transformers", checks, Outcome)
 
 
 def test_what_was_checked_is_not_checked_again(tmp_path: Path) -> None:
     _journal(tmp_path).add(BERT)
-    found = run_suite(["bert"], CHECKS, progress=Silent(), journal=_journal(tmp_path))
+    found = run_suite(
+        SUITES["transformers"], ["bert"], CHECKS, progress=Silent(), journal=_journal(tmp_path)
+    )
     assert found == [BERT]
 
 

@@ -11,10 +11,11 @@ from rich.console import Console
 from edgekit.errors import GateError, ModelReferenceError
 from edgekit.progress import Silent
 from edgekit.zoo.check import suite
+from edgekit.zoo.check.checked import Checks
 from edgekit.zoo.check.coverage import print_coverage, require_coverage, totals
 from edgekit.zoo.check.journal import Journal
-from edgekit.zoo.check.outcome import Checks, Outcome, check
-from edgekit.zoo.check.suite import chosen, run_suite
+from edgekit.zoo.check.outcome import Outcome, check
+from edgekit.zoo.check.suite import SUITES, chosen, run_suite
 
 
 @pytest.mark.slow
@@ -58,13 +59,15 @@ def test_a_process_that_dies_takes_one_architecture_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "_serve", _dying)
-    journal = Journal(tmp_path / "found.jsonl", "transformers", Checks())
+    journal = Journal(tmp_path / "found.jsonl", "transformers", Checks(), Outcome)
     kinds = ["bert", "vit"]
-    found = run_suite(kinds, Checks(), progress=Silent(), journal=journal, jobs=2)
+    found = run_suite(
+        SUITES["transformers"], kinds, Checks(), progress=Silent(), journal=journal, jobs=2
+    )
     assert [one.kind for one in found] == kinds
     assert [one.reasons for one in found] == [{"process": "the process died"}] * 2
     assert not any(one.exported for one in found)
-    written = Journal(tmp_path / "found.jsonl", "transformers", Checks()).outcomes
+    written = Journal(tmp_path / "found.jsonl", "transformers", Checks(), Outcome).outcomes
     assert sorted(written) == kinds
 
 
@@ -79,7 +82,7 @@ def test_a_suite_is_chosen_from_by_parts_of_names() -> None:
     ]  # fmt: skip
     with pytest.raises(ModelReferenceError, match="unknown suite 'tronsformers'"):
         chosen("tronsformers", [])
-    with pytest.raises(ModelReferenceError, match="no architecture has frobnicate"):
+    with pytest.raises(ModelReferenceError, match="nothing has frobnicate"):
         chosen("transformers", ["frobnicate"])
 
 

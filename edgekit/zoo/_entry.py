@@ -1,0 +1,126 @@
+"""What a file of the zoo tells of each of its models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from edgekit.compress.base import ModuleContext
+from edgekit.compress.modules import count_parameters
+from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.settings import FineTune
+from edgekit.reference import reference_predict
+from edgekit.workload import Workload
+
+__all__ = ["Entry", "Family", "Loaded", "Trained"]
+
+Family = Literal[
+    "feed-forward and convolutional", "dense prediction", "recurrent", "embeddings and graphs",
+    "transformers", "generative", "self-supervised and metric", "multimodal", "neural fields",
+    "control",
+]  # fmt: skip
+
+_CHECKPOINTS = Path(__file__).parent / "checkpoints"
+#: Models of more parameters are stored in half precision: the package ships the files.
+_LARGE = 10**5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(ABC):
+    """A model of the zoo.
+
+    Attributes:
+        name: what stands behind ``zoo:``.
+        family: the group that it is listed in.
+        description: one line.
+        bar: what its metric is in float32 at least (at most, where less is better).
+        source: where the bar comes from.
+        recipe: what compresses it.
+    """
+
+    name: str
+    family: Family
+    description: str
+    bar: float
+    source: str
+    recipe: str = "int8"
+
+    @abstractmethod
+    def workload(self) -> Workload:
+        """The trained model with its data."""
+
+    def score(self) -> float:
+        """Its metric in float32."""
+        workload = self.workload()
+        with reference_predict(workload) as predict:
+            return workload.score(predict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded(Entry):
+    """A model whose weights some package carries.
+
+    Attributes:
+        make: the model with its data.
+    """
+
+    make: Callable[[], Workload]
+
+    def workload(self) -> Workload:
+        """See :meth:`Entry.workload`."""
+        return self.make()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Entry):
+    """A small model with a checkpoint that edgekit carries, and what it was trained by.
+
+    Attributes:
+        build: makes the untrained module.
+        epochs: passes over the training data, from scratch.
+        rate: the highest learning rate.
+        smaller: a smaller variant, if any.
+    """
+
+    build: Callable[[], nn.Module]
+    epochs: int = 40
+    rate: float = 3e-3
+    smaller: Trained | None = None
+
+    @abstractmethod
+    def around(self, model: nn.Module) -> Workload:
+        """The data, the metric and the training for a module of its kind."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of its weights."""
+        return _CHECKPOINTS / f"{self.name}.safetensors"
+
+    def workload(self) -> Workload:
+        """See :meth:`Entry.workload`."""
+        model = self.build()
+        model.load_state_dict(load_file(self.checkpoint))
+        return self.around(model.eval())
+
+    def train(self) -> float:
+        """Train from scratch, write the checkpoint, and return its score as it is stored."""
+        torch.manual_seed(0)
+        model = self.build()
+        settings = FineTune(epochs=self.epochs, rate=self.rate)
+        finetune(self.around(model), model, settings, ModuleContext(), label=self.name)
+        _save(model, self.checkpoint)
+        return self.score()
+
+
+def _save(model: nn.Module, path: Path) -> None:
+    state = model.state_dict()
+    if count_parameters(model) > _LARGE:
+        state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    save_file(state, path)
