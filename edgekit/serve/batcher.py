@@ -18,7 +18,7 @@ from edgekit.serve.waiting import BatchPolicy, Waiting
 from edgekit.serve.worker import Worker
 from edgekit.spec import BATCH, Feeds, Outputs
 
-__all__ = ["BatchPolicy", "Batcher", "EngineFailedError"]
+__all__ = ["Batcher", "EngineFailedError"]
 
 #: Weight of the newest run in the moving average of a run's time.
 _SMOOTHING = 0.1

@@ -29,6 +29,8 @@ from edgekit.serve.wanted import InferRequest
 
 __all__ = ["GrpcServer", "start_grpc"]
 
+_NO_LIMIT = 2**31 - 1
+
 #: gRPC's code for each status that a :class:`ServeError` may have.
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -95,6 +97,9 @@ async def start_grpc(
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # else a second server would share a port that is in use
+            # Above these gRPC itself drops calls without a reason; the queue of a model tells one.
+            ("grpc.server.max_pending_requests", _NO_LIMIT),
+            ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
         ],
     )
     server.add_generic_rpc_handlers((_handler(_Service(repository)),))

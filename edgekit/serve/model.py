@@ -14,13 +14,14 @@ from edgekit.manifest import Artifact
 from edgekit.runtimes import Session
 from edgekit.serve.adaptive import Adaptive
 from edgekit.serve.batch import Layout
-from edgekit.serve.batcher import Batcher, BatchPolicy, EngineFailedError
+from edgekit.serve.batcher import Batcher, EngineFailedError
 from edgekit.serve.config import ModelConfig
 from edgekit.serve.errors import ServeError
 from edgekit.serve.isolated import IsolatedSession
 from edgekit.serve.response_cache import ResponseCache
 from edgekit.serve.statistics import Stages, Statistics
 from edgekit.serve.under_way import UnderWay
+from edgekit.serve.waiting import BatchPolicy
 from edgekit.serve.worker import Worker
 from edgekit.spec import BATCH, Feeds, Outputs, TensorSpec, check_feeds
 from edgekit.verify import Reference, verify_artifact

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from edgekit import runtimes
 from edgekit.bundle import Bundle
 from edgekit.serve.batch import Layout
-from edgekit.serve.batcher import Batcher, BatchPolicy, EngineFailedError
+from edgekit.serve.batcher import Batcher, EngineFailedError
 from edgekit.serve.config import ModelConfig, ServerConfig
 from edgekit.serve.errors import ServeError
 from edgekit.serve.repository import Repository
 from edgekit.serve.statistics import Statistics
+from edgekit.serve.waiting import BatchPolicy
 from edgekit.serve.worker import Worker
 from edgekit.spec import Array, check_feeds
 from tests.conftest import SHAPE

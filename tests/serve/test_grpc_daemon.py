@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -18,6 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
+from edgekit.serve.proto import METHODS, messages
 from edgekit.verify import Reference
 from tests.conftest import SHAPE
 from tests.daemon import EDGEKIT, start, stop
@@ -159,3 +161,33 @@ def test_a_grpc_port_in_use_is_one_line_and_exit_code_2(built: Path, address: st
     assert done.stderr.strip() == (
         f"edgekit: {address}: the port is in use. Choose another --grpc-port, or stop what uses it."
     )
+
+
+def test_thousands_of_calls_at_once_are_each_answered_or_refused_with_a_reason(
+    address: str, sample: np.ndarray
+) -> None:
+    """gRPC's own limits, 1,000 and 3,000 calls that no handler has yet, drop calls silently."""
+    method = METHODS["ModelInfer"]
+    message = messages.ModelInferRequest(model_name="residual")
+    message.inputs.add(name="image", datatype="FP32", shape=sample.shape)
+    message.raw_input_contents.append(sample.tobytes())
+
+    async def ask(call: Any) -> tuple[grpc.StatusCode, str]:
+        try:
+            await call(message)
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details() or ""
+        return grpc.StatusCode.OK, ""
+
+    async def work() -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            call = channel.unary_unary(
+                method.path, method.request.SerializeToString, method.response.FromString
+            )
+            answers = await asyncio.gather(*(ask(call) for _ in range(6000)))
+        refused = {code: told for code, told in answers if code is not grpc.StatusCode.OK}
+        assert refused.keys() <= {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert all("requests are waiting" in told for told in refused.values())
+        assert len(refused) < len(answers)
+
+    run(work())
