@@ -7,27 +7,28 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli._options import BundlePath
-
 __all__ = ["keygen", "sign"]
 
 
 def sign(
-    bundle: BundlePath,
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A NAME.edge folder, or NAME.ensemble.yaml.")
+    ],
     key: Annotated[Path, typer.Option(help="Private key that edgekit keygen wrote.")],
 ) -> None:
-    """Sign a bundle, for devices that serve with --require-signature.
+    """Sign a bundle or an ensemble's file, for devices that serve with --require-signature.
 
-    It is verified first. The signature is bundle.json.sig inside it and covers every file.
+    It is checked first. A bundle's signature is bundle.json.sig inside it and covers every file.
     """
     from edgekit.bundle import Bundle
     from edgekit.cli._extras import needs
 
     with needs("serve", "edgekit sign"):
         from edgekit.security import signature
+        from edgekit.serve.ensemble_file import read_plan
 
-    opened = Bundle.open(bundle)
-    typer.echo(f"Wrote {signature.sign(opened.manifest_file, key)}")
+    file = read_plan(path).path if path.is_file() else Bundle.open(path).manifest_file
+    typer.echo(f"Wrote {signature.sign(file, key)}")
 
 
 def keygen(

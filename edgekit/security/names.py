@@ -1,12 +1,13 @@
-"""Names of models and versions: each names one folder and nothing else."""
+"""Names of models and versions: each names one folder and nothing else. Names of signatures."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from edgekit.serve.errors import ServeError
 
-__all__ = ["checked_name", "is_name"]
+__all__ = ["checked_name", "is_name", "signature_of"]
 
 #: Begins with a letter or digit, so never with a dot; as long as every file system takes.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -29,3 +30,8 @@ def checked_name(name: str) -> str:
         f"{str(name)[:80]!r} cannot be the name of a model: 1 to 128 letters, digits and ._-, the "
         "first a letter or digit, and no two dots in a row"
     )
+
+
+def signature_of(file: Path) -> Path:
+    """Where the signature of a file is."""
+    return file.with_name(f"{file.name}.sig")

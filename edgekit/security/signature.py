@@ -1,4 +1,6 @@
-"""Signatures of bundles: ed25519 over ``bundle.json``, which has the sha256 of every file.
+"""Signatures: ed25519 over a bundle's ``bundle.json``, which has the sha256 of every file.
+
+An ensemble's file is signed in the same way.
 
 ``bundle.json.sig`` is the 64 bytes of RFC 8032, so that OpenSSL checks it, too::
 
@@ -16,10 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from edgekit.atomic import write_file
 from edgekit.errors import SecurityError
+from edgekit.security.names import signature_of
 
 __all__ = ["check", "keygen", "sign"]
-
-_SIGNATURE = ".sig"
 
 
 def keygen(path: Path) -> Path:
@@ -53,28 +54,28 @@ def keygen(path: Path) -> Path:
     return public
 
 
-def sign(manifest: Path, key: Path) -> Path:
-    """Sign a bundle's ``bundle.json``; an older signature is replaced.
+def sign(file: Path, key: Path) -> Path:
+    """Sign a bundle's ``bundle.json`` or an ensemble's file; an older signature is replaced.
 
     Returns:
         The file of the signature.
 
     Raises:
         SecurityError: ``key`` is not an ed25519 private key.
-        OutputError: the bundle cannot be written.
+        OutputError: the signature cannot be written.
     """
     private = _load(key, Ed25519PrivateKey)
-    signature = manifest.with_name(f"{manifest.name}{_SIGNATURE}")
-    write_file(signature, private.sign(manifest.read_bytes()))
+    signature = signature_of(file)
+    write_file(signature, private.sign(file.read_bytes()))
     return signature
 
 
-def check(raw: bytes, manifest: Path, key: Path) -> None:
-    """Check that the holder of a key signed a bundle.
+def check(raw: bytes, file: Path, key: Path) -> None:
+    """Check that the holder of a key signed a file.
 
     Args:
-        raw: the bytes of ``manifest``: those that are parsed, not those of a second reading.
-        manifest: the bundle's ``bundle.json``.
+        raw: the bytes of ``file``: those that are parsed, not those of a second reading.
+        file: a bundle's ``bundle.json``, or an ensemble's file.
         key: the public key.
 
     Raises:
@@ -82,15 +83,15 @@ def check(raw: bytes, manifest: Path, key: Path) -> None:
             not an ed25519 public key.
     """
     public = _load(key, Ed25519PublicKey)
-    file = manifest.with_name(f"{manifest.name}{_SIGNATURE}")
-    fix = "Take the bundle from who holds the key, or sign it: edgekit sign BUNDLE --key KEY"
-    if not file.is_file():
-        raise SecurityError("the bundle is not signed", where=str(manifest.parent), fix=fix)
+    signature = signature_of(file)
+    fix = "Take it from who holds the key, or sign it: edgekit sign PATH --key KEY"
+    if not signature.is_file():
+        raise SecurityError("is not signed", where=str(file), fix=fix)
     try:
-        public.verify(file.read_bytes(), raw)
+        public.verify(signature.read_bytes(), raw)
     except InvalidSignature as error:
         raise SecurityError(
-            f"is not a signature of this bundle by {key.name}", where=str(file), fix=fix
+            f"is not a signature of {file.name} by {key.name}", where=str(signature), fix=fix
         ) from error
 
 

@@ -190,16 +190,19 @@ class Ensemble:
         await self._under_way.none()
 
 
-async def load_ensemble(name: str, path: Path, config: ModelConfig, models: Models) -> Ensemble:
+async def load_ensemble(
+    name: str, path: Path, config: ModelConfig, models: Models, *, signed_by: Path | None = None
+) -> Ensemble:
     """Read an ensemble's file, load the models that it needs, and check that they fit.
 
     Raises:
+        SecurityError: the file has no signature of that key.
         EnsembleError: the file is wrong, a model cannot be had, or steps do not fit together.
     """
     if any((path.parent / bundle).exists() for bundle in (name, f"{name}.edge")):
         what = f"there is a bundle of the name {name!r}, too"
         raise EnsembleError(what, where=str(path), fix="Rename one of the two")
-    plan = await asyncio.to_thread(read_plan, path)
+    plan = await asyncio.to_thread(read_plan, path, signed_by=signed_by)
     found = {}
     for at, step in plan.models.items():
         try:

@@ -120,13 +120,18 @@ class Plan:
         return {at: step for at, step in enumerate(self.steps) if isinstance(step, ModelStep)}
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path, *, signed_by: Path | None = None) -> Plan:
     """Read an ensemble's file.
 
+    Args:
+        path: the file.
+        signed_by: a public key; what its holder did not sign is refused before it is parsed.
+
     Raises:
+        SecurityError: it is not signed with that key.
         EnsembleError: it cannot be read; its tensors are not each made once; it has a cycle.
     """
-    file = _parsed(path)
+    file = _parsed(path, _read(path, signed_by))
     try:
         inputs = tuple(one.spec for one in file.inputs)
     except (SpecError, ValueError) as error:
@@ -249,10 +254,22 @@ def _needs(path: Path, at: int, step: Step, makers: Mapping[str, int | None]) ->
     return tuple(sorted(needs))
 
 
-def _parsed(path: Path) -> _File:
+def _read(path: Path, signed_by: Path | None) -> bytes:
     try:
-        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _error(path, "cannot be read", "Check the file") from error
+    if signed_by is not None:
+        from edgekit.security import signature  # takes long to import
+
+        signature.check(raw, path, signed_by)
+    return raw
+
+
+def _parsed(path: Path, raw: bytes) -> _File:
+    try:
+        return _File.model_validate(yaml.safe_load(raw.decode()))
+    except UnicodeDecodeError as error:
         raise _error(path, "cannot be read", "Check the file") from error
     except yaml.YAMLError as error:
         raise _error(path, f"is not YAML: {error}", "Mend the file") from error

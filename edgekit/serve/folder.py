@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.errors import BundleError
-from edgekit.security.names import is_name
+from edgekit.security.names import is_name, signature_of
 
 __all__ = ["Found", "Models", "look", "scan", "to_follow", "version_order"]
 
@@ -75,7 +75,7 @@ def _scan(root: Path) -> dict[str, dict[str, Found]]:
         if versions:
             models.setdefault(folder.name, {}).update(versions)
     for file in inside:
-        if file.name.endswith(_ENSEMBLE) and (found := _fingerprinted(file, file)) is not None:
+        if file.name.endswith(_ENSEMBLE) and (found := _ensemble(file)) is not None:
             name = file.name.removesuffix(_ENSEMBLE)
             models.pop(name, None)  # to come last; loading it says that the name is taken
             models[name] = {"1": found}
@@ -94,6 +94,15 @@ def to_follow(seen: Models, found: Models) -> list[str]:
 def look(folder: Path) -> Found | None:
     """The bundle in ``folder``, None when there is none that is complete."""
     return _fingerprinted(folder, folder / _SEAL)
+
+
+def _ensemble(file: Path) -> Found | None:
+    """An ensemble's file; to sign it is to change it."""
+    found, signature = _fingerprinted(file, file), signature_of(file)
+    if found is None or not signature.is_file():
+        return found
+    moment, text = found.fingerprint
+    return Found(file, (moment, text + signature.read_bytes().hex()))
 
 
 def _fingerprinted(path: Path, file: Path) -> Found | None:

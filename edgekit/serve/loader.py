@@ -104,7 +104,11 @@ class Loader:
         new: Servable
         try:
             if found.is_ensemble:
-                new, size = await load_ensemble(entry.name, found.path, config, self._models), 0
+                key = self._config.security.require_signature
+                size = 0
+                new = await load_ensemble(
+                    entry.name, found.path, config, self._models, signed_by=key
+                )
             else:
                 new, size = await self._load_version(entry, name, found, config)
         except EdgekitError as error:

@@ -27,6 +27,13 @@ def public(key: Path) -> Path:
     return key.with_name("ours.key.pub")
 
 
+ENSEMBLE = """
+inputs: [{name: x, datatype: FP32, shape: [-1, 4]}]
+steps: [{op: softmax, inputs: {x: x}, outputs: {y: y}}]
+outputs: [y]
+"""
+
+
 @pytest.fixture
 def signed(bundle_copy: Path, key: Path) -> Path:
     signature.sign(bundle_copy / "bundle.json", key)
@@ -48,14 +55,14 @@ def test_a_bundle_without_a_signature_is_refused(bundle_copy: Path, public: Path
 
 def test_a_signature_by_another_key_is_refused(signed: Path, tmp_path: Path) -> None:
     other = signature.keygen(tmp_path / "other.key")
-    with pytest.raises(SecurityError, match=r"not a signature of this bundle by other\.key\.pub"):
+    with pytest.raises(SecurityError, match=r"not a signature of bundle\.json by other\.key\.pub"):
         Bundle.open(signed, signed_by=other)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 64, b"\0" * 63, b"\xff" * 1000])
 def test_a_damaged_signature_is_refused(signed: Path, public: Path, content: bytes) -> None:
     (signed / "bundle.json.sig").write_bytes(content)
-    with pytest.raises(SecurityError, match="not a signature of this bundle"):
+    with pytest.raises(SecurityError, match=r"not a signature of bundle\.json"):
         Bundle.open(signed, signed_by=public)
 
 
@@ -63,13 +70,13 @@ def test_a_bundle_that_was_changed_and_sealed_again_is_refused(signed: Path, pub
     manifest = Bundle.open(signed).manifest
     seal(signed, manifest.model_copy(update={"name": "other"}))
     assert Bundle.open(signed).manifest.name == "other"  # whole, but not what was signed
-    with pytest.raises(SecurityError, match="not a signature of this bundle"):
+    with pytest.raises(SecurityError, match=r"not a signature of bundle\.json"):
         Bundle.open(signed, signed_by=public)
 
 
 def test_the_signature_is_checked_before_anything_is_parsed(signed: Path, public: Path) -> None:
     (signed / "bundle.json").write_text("[" * 100_000)
-    with pytest.raises(SecurityError, match="not a signature of this bundle"):
+    with pytest.raises(SecurityError, match=r"not a signature of bundle\.json"):
         Bundle.open(signed, signed_by=public)
 
 
@@ -130,4 +137,6 @@ def test_the_commands_make_keys_sign_and_say_what_they_wrote(
     told = run("sign", str(bundle_copy), "--key", "a.key")
     assert told == f"Wrote {bundle_copy}/bundle.json.sig\n"
     Bundle.open(bundle_copy, signed_by=tmp_path / "a.key.pub")
+    (tmp_path / "x.ensemble.yaml").write_text(ENSEMBLE)
+    assert run("sign", "x.ensemble.yaml", "--key", "a.key") == "Wrote x.ensemble.yaml.sig\n"
     assert json.loads((bundle_copy / "bundle.json").read_bytes())["name"] == "residual"

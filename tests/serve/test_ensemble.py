@@ -14,6 +14,8 @@ import pytest
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from edgekit.security import signature
+from edgekit.security.protection import SecurityConfig
 from edgekit.serve.config import ModelConfig
 from edgekit.serve.errors import ServeError
 from edgekit.serve.grpc_server import start_grpc
@@ -60,6 +62,33 @@ def _gated(repository: Repository, name: str, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(session, "run", slow)
     return gate
+
+
+def test_where_signatures_are_asked_for_an_ensemble_needs_one_too(
+    scales: dict[int, Path], tmp_path: Path
+) -> None:
+    public = signature.keygen(tmp_path / "ours.key")
+    folder = _tree(scales, tmp_path / "models")
+    for name in ("double", "triple"):
+        signature.sign(folder / f"{name}.edge" / "bundle.json", tmp_path / "ours.key")
+    file = folder / "tree.ensemble.yaml"
+
+    async def test() -> None:
+        security = SecurityConfig(require_signature=public)
+        async with started(folder, poll_s=0.02, security=security) as repository:
+            assert "tree.ensemble.yaml: is not signed" in _reason(repository)
+            signature.sign(file, tmp_path / "ours.key")
+            while _reason(repository):
+                await asyncio.sleep(0.01)
+            answer = await repository.infer("tree", None, FEEDS)
+            np.testing.assert_array_equal(answer.outputs["six"], 6 * FEEDS["x"])
+            file.write_text(TREE.replace("thrice", "third"))
+            while not _reason(repository):
+                await asyncio.sleep(0.01)
+            assert "not a signature of tree.ensemble.yaml by ours.key.pub" in _reason(repository)
+            assert "thrice" in (await repository.infer("tree", None, FEEDS)).outputs
+
+    run(test())
 
 
 def test_the_steps_run_in_order_and_are_counted_by_their_models(
