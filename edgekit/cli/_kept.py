@@ -124,9 +124,9 @@ def _written(profile: Profile, path: Path) -> Path | None:
 def _tell_samples(journal: Journal) -> None:
     if journal.empty:
         journal.close(done=True)
-    elif journal.held:
+    elif rest := journal.rest():
         typer.echo(f"edgekit: {journal.place}. What it lacks follows.", err=True)
-        sys.stdout.write(journal.held.decode())
+        sys.stdout.write(rest.decode())
     else:
         what = f"{journal.count} samples are" if journal.count else "What was measured is"
         told = f"{what} kept in {journal.place}. Add --resume to go on."

@@ -26,7 +26,7 @@ class GrowingFile:
     A line is with the system when :meth:`append` returns, so a killed process loses none, and with
     the disk within a second, for when the power fails. When the file cannot grow, what follows is
     written to a new one in the folder for temporary files; where that fails, too, it is kept in
-    memory and tried again with the next line.
+    memory and tried again with the next line. So is a line in which Ctrl-C came.
 
     Args:
         path: the file; made if it is missing.
@@ -47,6 +47,7 @@ class GrowingFile:
         self.held = b""
         self._synced = time.monotonic()
         self._file = _opened(path)
+        self._size = 0
 
     def begin(self, text: str, *, anew: bool) -> None:
         """The first line, which has to work: nothing was measured yet.
@@ -61,8 +62,9 @@ class GrowingFile:
         try:
             if anew:
                 os.ftruncate(self._file, 0)
-            _write(self._file, text.encode())
+            _write(self._file, os.fstat(self._file).st_size, text.encode())
             os.fsync(self._file)
+            self._size = os.fstat(self._file).st_size
         except OSError as error:
             self.close()
             raise _unwritable(self.path, error) from error
@@ -70,15 +72,20 @@ class GrowingFile:
     def append(self, line: str) -> None:
         """One more line."""
         self.held += f"{line}\n".encode()
+        self.flush()
+        if time.monotonic() - self._synced > _FSYNC_S:
+            self.sync()
+
+    def flush(self) -> None:
+        """Try to write what is held. To do it twice is to do it once, wherever Ctrl-C came."""
         try:
-            _write(self._file, self.held)
-            self.held = b""
+            _write(self._file, self._size, self.held)
         except OSError as error:
             self.trouble = self.trouble or str(error.strerror)
             if self.aside is None:
                 self._go_aside()
-        if time.monotonic() - self._synced > _FSYNC_S:
-            self.sync()
+        else:
+            self._size, self.held = self._size + len(self.held), b""
 
     def sync(self) -> None:
         """See that the disk has everything."""
@@ -103,12 +110,13 @@ class GrowingFile:
             aside = Path(tempfile.mkdtemp(prefix="edgekit-")) / self.path.name
             file = _opened(aside)
             try:
-                _write(file, self.held)
+                _write(file, 0, self.held)
             except OSError:
                 os.close(file)
                 raise
             os.close(self._file)
-            self.aside, self._file, self.held = aside, file, b""
+            self.aside, self._file = aside, file
+            self._size, self.held = len(self.held), b""
 
 
 def free_to_write(file: int) -> bool:
@@ -141,10 +149,11 @@ def _opened(path: Path) -> int:
     return file
 
 
-def _write(file: int, data: bytes) -> None:
-    """Append all of ``data``, or nothing."""
-    size, left = os.fstat(file).st_size, memoryview(data)
+def _write(file: int, size: int, data: bytes) -> None:
+    """Write all of ``data`` behind the first ``size`` bytes of a file, or nothing."""
+    left = memoryview(data)
     try:
+        os.ftruncate(file, size)
         while left:
             left = left[os.write(file, left) :]
     except OSError:

@@ -170,10 +170,12 @@ class Journal(Closing):
         """Whether nothing was measured yet."""
         return not (self._runs or self._pieces)
 
-    @property
-    def held(self) -> bytes:
-        """Lines that could not be written anywhere."""
-        return self._file.held if self._file else b""
+    def rest(self) -> bytes:
+        """Lines that cannot be written anywhere, now either."""
+        if self._file is None:
+            return b""
+        self._file.flush()
+        return self._file.held
 
     @property
     def place(self) -> str:

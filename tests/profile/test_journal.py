@@ -14,6 +14,7 @@ import pytest
 
 from edgekit.errors import OutputError
 from edgekit.machine import this_machine
+from edgekit.profile import growing
 from edgekit.profile.growing import GrowingFile
 from edgekit.profile.journal import Journal, document_of, journal_of, journals, unfinished
 from edgekit.profile.records import Settings
@@ -189,6 +190,30 @@ def test_a_disk_that_fills_up_loses_no_line(small_disk: Path) -> None:
     assert "No space left" in file.trouble
     lines = (file.path.read_text() + file.aside.read_text()).splitlines()
     assert [line.split()[0] for line in lines[1:]] == [str(n) for n in range(300)]
+
+
+@pytest.mark.parametrize("written", [0, 3, None])
+def test_ctrl_c_in_the_middle_of_a_line_neither_loses_nor_repeats_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int | None
+) -> None:
+    file = GrowingFile(tmp_path / "p.partial.jsonl")
+    file.begin("header\n", anew=True)
+    file.append("first")
+    write = os.write
+
+    def interrupted(descriptor: int, data: memoryview) -> int:
+        write(descriptor, data[:written])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(growing.os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            file.append("second")
+    file.flush()
+    file.append("third")
+    file.close()
+    assert not file.held
+    assert file.path.read_text() == "header\nfirst\nsecond\nthird\n"
 
 
 def test_a_disk_without_room_is_told_before_anything_is_measured(small_disk: Path) -> None:
