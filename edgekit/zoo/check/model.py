@@ -61,10 +61,14 @@ class Passage(Checked):
     served_db: float | None = None
 
     @property
+    def judge(self) -> Metric:
+        """What compares two scores."""
+        return Metric(self.metric, higher_is_better=self.better == "higher")
+
+    @property
     def learned(self) -> bool:
         """Whether it clears its bar in float32."""
-        judge = Metric(self.metric, higher_is_better=self.better == "higher")
-        return self.score is not None and judge.within(self.bar, self.score, 0.0)
+        return self.score is not None and self.judge.within(self.bar, self.score, 0.0)
 
     @property
     def passed(self) -> bool:
@@ -117,9 +121,8 @@ def _note(found: Passage, manifest: Manifest) -> None:
     found.selected = {one.runtime: f"{one.selected}: {one.reason}" for one in manifest.decisions}
     passed = {one.artifact for one in manifest.verification if one.passed}
     found.verified = manifest.selected <= passed
-    judge = Metric(found.metric, accuracy.higher_is_better)
     for artifact in manifest.selected & found.scores.keys():
-        if not judge.within(accuracy.reference, found.scores[artifact], accuracy.max_drop):
+        if not found.judge.within(accuracy.reference, found.scores[artifact], accuracy.max_drop):
             found.reasons[artifact] = f"{found.metric} is {found.scores[artifact]:.4g}"
 
 
