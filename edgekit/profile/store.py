@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -46,7 +46,13 @@ def new_path(bundle: Path) -> Path:
             fix="Choose where the profile goes with --output",
         ) from error
     now = datetime.now(UTC)
-    return folder / f"{now:%Y-%m-%dT%H-%M-%S}.{now.microsecond // 1000:03d}Z.json"
+    while (path := folder / _name(now)).exists():  # another run began within this millisecond
+        now += timedelta(milliseconds=1)
+    return path
+
+
+def _name(began: datetime) -> str:
+    return f"{began:%Y-%m-%dT%H-%M-%S}.{began.microsecond // 1000:03d}Z.json"
 
 
 def save(profile: Profile, path: Path) -> None:

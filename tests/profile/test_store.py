@@ -55,6 +55,15 @@ def test_profiles_lie_beside_their_bundle(tmp_path: Path) -> None:
     assert path.parent.is_dir()
 
 
+def test_runs_that_begin_within_a_millisecond_get_names_in_their_order(tmp_path: Path) -> None:
+    paths = []
+    for _ in range(50):
+        paths.append(store.new_path(tmp_path / "x.edge"))
+        paths[-1].touch()
+    assert len(set(paths)) == 50
+    assert paths == sorted(paths)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
