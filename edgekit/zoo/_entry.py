@@ -19,7 +19,7 @@ from edgekit.compress.train.settings import FineTune
 from edgekit.reference import reference_predict
 from edgekit.workload import Workload
 
-__all__ = ["Entry", "Family", "Loaded", "Trained"]
+__all__ = ["Entry", "Family", "Loaded", "Made", "Trained"]
 
 Family = Literal[
     "feed-forward and convolutional", "dense prediction", "recurrent", "embeddings and graphs",
@@ -113,10 +113,37 @@ class Trained(Entry):
         """Train from scratch, write the checkpoint, and return its score as it is stored."""
         torch.manual_seed(0)
         model = self.build()
-        settings = FineTune(epochs=self.epochs, rate=self.rate)
-        finetune(self.around(model), model, settings, ModuleContext(), label=self.name)
+        self._fit(model)
         _save(model, self.checkpoint)
         return self.score()
+
+    def _fit(self, model: nn.Module) -> None:
+        settings = FineTune(epochs=self.epochs, rate=self.rate)
+        finetune(self.around(model), model, settings, ModuleContext(), label=self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made(Trained):
+    """A small model whose file says itself what is around it, and how it is trained where the
+    workload's ``training`` does not.
+
+    Attributes:
+        make: the data and the metric for a module of its kind.
+        fit: trains the module in place; None trains by the workload's ``training``.
+    """
+
+    make: Callable[[nn.Module], Workload]
+    fit: Callable[[nn.Module], None] | None = None
+
+    def around(self, model: nn.Module) -> Workload:
+        """See :meth:`Trained.around`."""
+        return self.make(model)
+
+    def _fit(self, model: nn.Module) -> None:
+        if self.fit is None:
+            super()._fit(model)
+        else:
+            self.fit(model)
 
 
 def _save(model: nn.Module, path: Path) -> None:

