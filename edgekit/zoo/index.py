@@ -46,7 +46,7 @@ def told(module: str, entry: Entry) -> Listed:
     )
 
 
-def main(names: Collection[str]) -> None:
+def main(names: Collection[str]) -> dict[str, Listed]:
     """Score the models of these names, or all; keep what the index tells of the others."""
     kept = {k: one for k, one in zoo.listed().items() if k not in names} if names else {}
     index = {
@@ -56,6 +56,7 @@ def main(names: Collection[str]) -> None:
     ordered = sorted(index.items(), key=lambda pair: (pair[1].family, pair[0]))
     document = {name: one.model_dump() for name, one in ordered}
     write_file(zoo.INDEX, (json.dumps(document, indent=1) + "\n").encode())
+    return index
 
 
 if __name__ == "__main__":
