@@ -159,7 +159,7 @@ class OnnxRuntimeSession(Session):
         if self._session is None:
             raise RuntimeError("the session is closed")
         values = self._session.run(self._names, dict(feeds))
-        return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}
+        return dict(zip(self._names, values, strict=True))
 
     def _run_into(self, feeds: Feeds, out: Outputs) -> Outputs:
         if self._session is None:

@@ -47,6 +47,25 @@ def test_wrong_feeds_are_refused_before_the_engine_sees_them(
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_wrong_feeds_are_refused_after_right_ones(name: str, artifacts: Artifacts) -> None:
+    image = FEEDS["image"]
+    with runtimes.get(name).load(artifacts(name)) as session:
+        wanted = session.run({"image": image})["logits"]
+        for wrong, told in (
+            ({"image": image.astype(np.float64)}, "dtype is float64"),
+            ({"image": image.astype(">f4")}, "dtype is >f4"),
+            ({"image": image[0]}, "3 dimensions instead of 4"),
+            ({"image": image[:, :, :8]}, "expected"),
+            ({"image": image, "mask": image}, "'mask' is not an input"),
+            ({"image": image.tolist()}, "neither an array"),
+            ({"picture": image}, "missing"),
+        ):
+            with pytest.raises(SpecError, match=told):
+                session.run(wrong)
+            np.testing.assert_array_equal(session.run({"image": image})["logits"], wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_closed_session_says_so(name: str, artifacts: Artifacts) -> None:
     session = runtimes.get(name).load(artifacts(name))
     session.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 __all__ = ["highest"]
 
 #: Trials of one search; enough for a first guess that is wrong by a factor of thousands.
 _MOST = 40
+#: Ways down from the first rate before none is believed to hold: trials that fail are short, and
+#: what disturbs the machine for seconds outlasts one way.
+_DESCENTS = 3
 
 
 def highest(
@@ -17,7 +20,8 @@ def highest(
     """The highest rate that holds, to within ``resolution``.
 
     A trial on a busy machine may fail by chance, and a bracket that was built on it hides every
-    rate above. So the rate above the one that was found is tried once more before it is believed.
+    rate above. So the rate above the one that was found is tried once more before it is believed,
+    and so is that none holds.
 
     Args:
         holds: tries a rate.
@@ -36,7 +40,8 @@ def highest(
         return holds(rate)
 
     low, high = 0.0, math.inf
-    rate = start
+    descent = _descent(start, least)
+    rate = next(descent)
     while trials < _MOST:
         if tried(rate):
             low = rate
@@ -45,9 +50,9 @@ def highest(
         if high < low:  # the machine is quieter than it was
             high = math.inf
         if low == 0.0:
-            rate /= 2
-            if rate < least:
-                return 0.0
+            rate = next(descent, 0.0)
+            if rate == 0.0:
+                break
         elif high == math.inf:
             rate = low * 2
         elif high > low * (1 + resolution):
@@ -58,3 +63,11 @@ def highest(
             low, high = high, math.inf
             rate = low * (1 + 4 * resolution)
     return low
+
+
+def _descent(start: float, least: float) -> Iterator[float]:
+    for _ in range(_DESCENTS):
+        rate = start
+        while rate >= least:
+            yield rate
+            rate /= 2

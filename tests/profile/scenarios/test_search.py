@@ -34,6 +34,18 @@ def test_a_failure_by_chance_does_not_hide_the_rates_above() -> None:
     assert highest(holds, 500, resolution=0.02, least=0) == pytest.approx(1000, rel=0.02)
 
 
+def test_a_stall_through_every_rate_does_not_end_the_search() -> None:
+    tried: list[float] = []
+
+    def holds(rate: float) -> bool:
+        tried.append(rate)
+        stalled = len(set(tried)) == len(tried)  # until the search comes back to its first rate
+        return not stalled and rate <= 1000
+
+    assert highest(holds, 500, resolution=0.02, least=5) == pytest.approx(1000, rel=0.02)
+    assert tried.count(500) == 2
+
+
 def test_a_search_ends_however_moody_the_machine_is() -> None:
     generator = np.random.default_rng(0)
     calls = 0
