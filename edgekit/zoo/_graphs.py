@@ -7,9 +7,10 @@ it both ways.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,6 +127,10 @@ def node_classifier(
         "counted": torch.from_numpy(train.counted),
         "label": torch.from_numpy(train.labels[train.counted]),
     }
+
+    def missed(outputs: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> Any:
+        return loss(outputs["logits"][given["counted"]], given["label"])
+
     return Workload(
         name=name,
         model=model,
@@ -136,10 +141,7 @@ def node_classifier(
         evaluate=_accuracy(judge),
         metric=Metric("accuracy"),
         labels=labels,
-        training=Training(
-            lambda epoch: [batch],
-            lambda outputs, batch: loss(outputs["logits"][batch["counted"]], batch["label"]),
-        ),
+        training=Training(lambda _: [batch], missed),
         description=description,
     )
 
