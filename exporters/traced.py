@@ -51,8 +51,9 @@ def _attention_with_heads(graph: Graph, node: Node) -> None:
 
     The converter takes tensors of four axes only.
     """
-    query = node.args[0]
+    query, attention = node.args[0], node.target
     assert isinstance(query, Node)
+    assert callable(attention)
     missing = 4 - query.meta["val"].ndim
     if missing <= 0:
         return
@@ -67,7 +68,7 @@ def _attention_with_heads(graph: Graph, node: Node) -> None:
 
         args = [headed(given) for given in node.args]
         kwargs = {name: headed(given) for name, given in node.kwargs.items()}
-        result = _call(graph, node, node.target, *args, **kwargs)
+        result = _call(graph, node, attention, *args, **kwargs)
         for _ in range(missing):
             result = _call(graph, node, _ATEN.squeeze.dim, result, -3)
     node.replace_all_uses_with(result)

@@ -152,4 +152,4 @@ def _is_small(compiled: ov.CompiledModel) -> bool:
     if any(port.partial_shape.is_dynamic for port in ports):
         return False
     sizes = (prod(port.shape) * np.dtype(dtype_of(port)).itemsize for port in compiled.inputs)
-    return sum(sizes) <= _COPIED
+    return int(sum(sizes)) <= _COPIED

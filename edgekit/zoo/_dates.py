@@ -37,7 +37,8 @@ _FORMATS = (
 def dates(count: int, *, held_out: bool) -> tuple[Array, Array]:
     """Texts (count, 32) and their dates (count, 10), both int64, always the same ones."""
     drawn = np.random.default_rng(int(held_out))
-    texts, wanted = [], []
+    texts: list[str] = []
+    wanted: list[str] = []
     while len(texts) < count:
         day = int(drawn.integers(_DAYS))
         if (day % _HELD_OUT == 0) is held_out:

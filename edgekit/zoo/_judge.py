@@ -42,7 +42,7 @@ class Judge:
         pixels = torch.from_numpy(np.ascontiguousarray(images)).float().clamp(0, 1)
         with torch.no_grad():
             logits = self.classifier(_as_classified(pixels))
-        return logits.softmax(1).numpy()  # type: ignore[no-any-return]
+        return logits.softmax(1).numpy()
 
     def asked(self, images: Array, labels: Array) -> dict[str, float]:
         """How many images show the class that was asked for, and how much they vary.

@@ -31,6 +31,8 @@ _EXPLORED, _STRAY = 0.16, 0.04
 class _Values(nn.Module):
     """Takes observations (n, 4); gives the value of either action (n, 2)."""
 
+    scale: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         # A cart ends at 2.4 and a pole at 0.21: values of one size, as int8 wants them.
@@ -63,7 +65,7 @@ def _fit(model: nn.Module, *, double: bool) -> None:
                 target.load_state_dict(model.state_dict())
             loss = _loss(model, target, memory.draw(_BATCH, drawn), double=double)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
         if step > _STEPS // 4 and step % 250 == 0 and best.judge():

@@ -47,8 +47,8 @@ class MemN2N(nn.Module):
         self.ages = nn.ParameterList(torch.zeros(SENTENCES, _SIZE) for _ in range(_HOPS + 1))
         self.register_buffer("places", _places(), persistent=False)
         self.linear = False
-        for table in self.words:
-            nn.init.normal_(table.weight, std=0.1)
+        for table in self.words.parameters():
+            nn.init.normal_(table, std=0.1)
 
     def forward(self, story: torch.Tensor, question: torch.Tensor) -> torch.Tensor:
         state = self._encoded(0, question)
@@ -59,7 +59,9 @@ class MemN2N(nn.Module):
             match = (memories[hop] @ state.unsqueeze(-1)).squeeze(-1)
             weights = match if self.linear else torch.softmax(match, dim=-1)
             state = state + (weights.unsqueeze(1) @ memories[hop + 1]).squeeze(1)
-        return functional.linear(state, self.words[-1].weight)
+        answers = self.words[-1]
+        assert isinstance(answers, nn.Embedding)
+        return functional.linear(state, answers.weight)
 
     def _encoded(self, table: int, words: torch.Tensor) -> torch.Tensor:
         """Sentences (.., 6) as sums (.., size) of their words, weighted by their places."""

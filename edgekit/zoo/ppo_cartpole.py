@@ -28,6 +28,8 @@ _RATE, _CLIP, _DISCOUNT, _TRACE = 1e-3, 0.2, 0.98, 0.8
 class _ActorCritic(nn.Module):
     """Takes observations (n, 4); gives the logits of either action (n, 2), and a value (n,)."""
 
+    scale: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         # A cart ends at 2.4 and a pole at 0.21: values of one size, as int8 wants them.
@@ -65,7 +67,7 @@ def _fit(model: nn.Module) -> None:
         played, observation, done = _played(model, several, observation, done)
         for _ in range(_PASSES):
             optimizer.zero_grad()
-            _loss(model, played, _CLIP * left).backward()  # type: ignore[no-untyped-call]
+            _loss(model, played, _CLIP * left).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
         if round_ > _ROUNDS // 3 and round_ % 10 == 0 and best.judge():

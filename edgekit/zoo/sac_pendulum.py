@@ -30,6 +30,8 @@ _WIDTH = 64
 class _Actor(nn.Module):
     """Takes observations (n, 3), cosine, sine and speed; gives the torque (n, 1)."""
 
+    scale: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         # The speed is at most 8: values of one size, as int8 wants them.
@@ -52,6 +54,8 @@ class _Actor(nn.Module):
 
 class _Critics(nn.Module):
     """Two values (2, n) of an action in a place."""
+
+    scale: torch.Tensor
 
     def __init__(self, scale: torch.Tensor) -> None:
         super().__init__()
@@ -98,7 +102,7 @@ class _Learner:
 
     def _descend(self, index: int, loss: torch.Tensor) -> None:
         self._optimizers[index].zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizers[index].step()
 
 

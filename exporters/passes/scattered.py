@@ -52,7 +52,8 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
         made.outputs[0].name = f"{name}_{what}"
         made.metadata_props.update(node.metadata_props)
     graph.insert_before(node, [rows, size, spread])
-    attributes = {"axis": 0, "reduction": node.attributes.get_string("reduction", "none")}
+    reduction = node.attributes.get_string("reduction", "none")
+    attributes: dict[str, int | str | None] = {"axis": 0, "reduction": reduction}
     inputs = [data, spread.outputs[0], updates]
     take_place(graph, node, ir.node("ScatterElements", inputs, attributes, name=node.name))
     return True

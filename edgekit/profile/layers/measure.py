@@ -176,10 +176,10 @@ def _overhead(name: str, threads: int | None) -> _Overhead:
                 runtime.load(path, options) as session,
                 open_timer(runtime, path, options) as timer,
             ):
-                plain = _in_turns(timer, session, feeds, 0.2)
+                alone = _in_turns(timer, session, feeds, 0.2)
                 timings = timer.finish()
                 apart = timings.layers_ns.shape[1] == count
-                measured = (plain, timings.whole_ns, timings.layers_ns.mean(1))
+                measured = (alone, timings.whole_ns, timings.layers_ns.mean(1))
                 found.append([float(values[middle(values)].mean()) for values in measured])
     (call, first, _), (plain, profiled, operator) = found
     one = max(0.0, plain - call) / (_CHAIN - 1)
