@@ -38,9 +38,9 @@ def attend(
     the scores, and None stands for a causal mask. Blocks pass for heads: ONNX has attention of four
     axes only.
     """
-    parts = [part.flatten(1, 2) for part in (query, key, value)]
+    q, k, v = (part.flatten(1, 2) for part in (query, key, value))
     mask = None if bias is None else bias.flatten(0, 1)
-    mixed = functional.scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=bias is None)
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
     return mixed.unflatten(1, query.shape[1:3])
 
 
@@ -56,6 +56,9 @@ class NearBias(nn.Module):
         blocks: of the sequence.
         reach: farthest distance that counts, to either side; by default all that is around.
     """
+
+    index: torch.Tensor
+    hidden: torch.Tensor
 
     def __init__(self, heads: int, block: int, blocks: int, reach: int | None = None) -> None:
         super().__init__()

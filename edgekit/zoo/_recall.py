@@ -65,6 +65,8 @@ class Reader(nn.Module):
         blocks: what reads; each gets and gives (n, 264, width), the questions first.
     """
 
+    kind: torch.Tensor
+
     def __init__(self, width: int, *blocks: nn.Module) -> None:
         super().__init__()
         self.embed = nn.Linear(BITS, width)

@@ -70,7 +70,7 @@ def perceptron(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, width in pairwise(widths[:-1]):
         layers += [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
 def frozen(network: nn.Module) -> nn.Module:
@@ -142,7 +142,7 @@ def _fit(encoder: nn.Module, method: Method) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = _RATE * schedule(step / steps)
             optimizer.zero_grad()
-            method(first, second).backward()  # type: ignore[no-untyped-call]
+            method(first, second).backward()
             optimizer.step()
             step += 1
             method.follow(step / steps)

@@ -38,6 +38,9 @@ class _MaskedAutoencoder(nn.Module):
     patches are seen is up to the call; all of them give the features of the whole image.
     """
 
+    positions: torch.Tensor
+    places: torch.Tensor
+
     def __init__(self, width: int = 64, narrow: int = 48) -> None:
         super().__init__()
         self.embed = nn.Linear(_PATCH**2, width)

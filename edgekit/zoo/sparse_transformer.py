@@ -32,6 +32,9 @@ _BATCH = 20
 class _Strided(Attention):
     """Half of the heads see the 20 tokens before, the others every 20th before; and themselves."""
 
+    back: torch.Tensor
+    hidden: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__(_WIDTH, _HEADS)
         self.table = nn.Parameter(torch.zeros(_HEADS // 2, _STRIDE + 1))
