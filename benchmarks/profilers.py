@@ -61,7 +61,7 @@ if bare == "bare":
     form = session.form(feeds)
     request = form.take()  # its inputs are set
     own = []
-    session._run = lambda feeds: (form.compute(request), own.append(request.latency))
+    session._run = lambda feeds: (form.compute(request), own.append(request.own.latency))
 (samples,) = profile_interleaved(
     [Timed("a", name, session)], feeds, threads=threads,
     min_rounds=3, max_rounds=10**9, max_seconds=float(seconds),

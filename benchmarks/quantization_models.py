@@ -21,6 +21,7 @@ from edgekit.reference import reference_predict
 from edgekit.spec import Array, Feeds
 from edgekit.workload import Metric, Workload
 from edgekit.zoo import efficientnet_lite0
+from edgekit.zoo._photos import photos
 
 __all__ = ["MODELS", "Model"]
 
@@ -56,7 +57,7 @@ class _Logits(nn.Module):
 
 def _photos(count: int, *, held_out: bool, seed: int) -> Iterator[Feeds]:
     return efficientnet_lite0._crops(  # noqa: SLF001
-        efficientnet_lite0._photos()[int(held_out) :: 2],  # noqa: SLF001
+        photos()[int(held_out) :: 2],
         count=count,
         seed=seed,
     )

@@ -79,7 +79,7 @@ def _ranges(named: NamedProgram, shapes: Mapping[str, ShapeRange]) -> Ranges:
 
 def _traced(named: NamedProgram, ranges: Ranges) -> ExportedProgram:
     sizes = {dim: most for dim, (_, most) in ranges.items()}
-    free: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    free: Any = torch.export.ShapesCollection()
     examples = []
     for spec in named.inputs:
         example = torch.zeros(spec.concrete(sizes), dtype=getattr(torch, spec.dtype))

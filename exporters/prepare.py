@@ -18,6 +18,7 @@ from edgekit.exporters.passes.fold_constants import fold_constants
 from edgekit.exporters.passes.layer_norm import fuse_layer_norm
 from edgekit.exporters.passes.recurrent import simplify_recurrent
 from edgekit.exporters.passes.reshapes import simplify_reshapes
+from edgekit.exporters.passes.scattered import CombineInOrder
 from edgekit.exporters.passes.static_shapes import plain_pooling, static_reshapes
 from edgekit.exporters.passes.transposes import simplify_transposes
 from edgekit.exporters.save import save_onnx
@@ -32,13 +33,14 @@ __all__ = ["load_onnx", "prepare_onnx"]
 #: Equal constants of at most so many numbers (axes, shapes, scalars) become one.
 _SMALL = 8
 
-#: The one way in which passes find things said.
+#: The one way in which passes find things said, and engines compute them rightly.
 _FORM: tuple[ir.passes.PassBase, ...] = (
     common.InlinePass(),
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
     common.RemoveInitializersFromInputsPass(),
     common.NameFixPass(),
     Rewrite("drop-identities", drop_identities),
+    CombineInOrder(),
 )
 
 _DEAD_CODE = common.RemoveUnusedNodesPass()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 from edgekit.exporters.base import ExportOptions, Format
+from edgekit.exporters.save import save_onnx
+from edgekit.exporters.scattered import multiply_scattered
 from edgekit.exporters.sparse_weights import has_two_of_four
 from edgekit.exporters.tensorrt_errors import build_error, parse_error
 
@@ -73,7 +76,7 @@ class TensorRtExporter:
         typed = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
         network = builder.create_network(1 << int(typed))
         parser = trt.OnnxParser(network, log.logger)
-        if not parser.parse_from_file(str(onnx_path)):
+        if not _parsed(parser, onnx_path):
             raise parse_error(parser, onnx_path, self.title)
         config = _config(trt, builder, options)
         for flag in builder_flags(onnx_path, options):
@@ -137,6 +140,17 @@ class TensorRtRtxExporter(TensorRtExporter):
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, gpu.upper()), 0)
         return builder.build_serialized_network(network, config)
+
+
+def _parsed(parser: Any, onnx_path: Path) -> bool:
+    """Whether the parser read the graph, with what it refuses said in another way."""
+    model = ir.load(onnx_path)
+    if not multiply_scattered(model):
+        return bool(parser.parse_from_file(str(onnx_path)))
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+        changed = Path(scratch) / onnx_path.name
+        save_onnx(model, changed)
+        return bool(parser.parse_from_file(str(changed)))
 
 
 def _config(trt: Any, builder: Any, options: ExportOptions) -> Any:

@@ -25,6 +25,8 @@ def make_convertible(program: torch.export.ExportedProgram) -> None:
             node.target = _SYNONYMS.get(node.target, node.target)
             if node.target is _ATEN.rsub.Scalar:
                 _float_minus_integers(graph, node)
+            elif node.target is _ATEN.scaled_dot_product_attention.default:
+                _attention_with_heads(graph, node)
     program.graph_module.recompile()
 
 
@@ -38,16 +40,45 @@ def _float_minus_integers(graph: Graph, node: Node) -> None:
     if scale or not isinstance(minuend, float) or subtracted.meta["val"].is_floating_point():
         return
     with graph.inserting_before(node):
-        negated = _call(graph, _ATEN.mul.Tensor, subtracted, -1.0)
-        result = _call(graph, _ATEN.add.Tensor, negated, minuend)
-    for made in (negated, result):
-        made.meta = {**node.meta, "val": made.meta["val"]}
+        negated = _call(graph, node, _ATEN.mul.Tensor, subtracted, -1.0)
+        result = _call(graph, node, _ATEN.add.Tensor, negated, minuend)
     node.replace_all_uses_with(result)
     graph.erase_node(node)
 
 
-def _call(graph: Graph, operator: Callable[..., Any], first: Node, second: float) -> Node:
-    """A new operator on a tensor and a number, with the type and shape of its result."""
-    node = graph.call_function(operator, (first, second))
-    node.meta["val"] = operator(first.meta["val"], second)
+def _attention_with_heads(graph: Graph, node: Node) -> None:
+    """Attention of (.., length, size) without an axis of heads, as that of one head.
+
+    The converter takes tensors of four axes only.
+    """
+    query, attention = node.args[0], node.target
+    assert isinstance(query, Node)
+    assert callable(attention)
+    missing = 4 - query.meta["val"].ndim
+    if missing <= 0:
+        return
+    with graph.inserting_before(node):
+
+        def headed(given: Any) -> Any:
+            """A mask of fewer axes than the rest is broadcast as it is."""
+            if isinstance(given, Node) and given.meta["val"].ndim == 4 - missing:
+                for _ in range(missing):
+                    given = _call(graph, node, _ATEN.unsqueeze.default, given, -3)
+            return given
+
+        args = [headed(given) for given in node.args]
+        kwargs = {name: headed(given) for name, given in node.kwargs.items()}
+        result = _call(graph, node, attention, *args, **kwargs)
+        for _ in range(missing):
+            result = _call(graph, node, _ATEN.squeeze.dim, result, -3)
+    node.replace_all_uses_with(result)
+    graph.erase_node(node)
+
+
+def _call(graph: Graph, old: Node, operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Node:
+    """A new operator in the place of an old one, with the type and shape of its own result."""
+    node = graph.call_function(operator, args, kwargs)
+    values = [one.meta["val"] if isinstance(one, Node) else one for one in args]
+    named = {k: v.meta["val"] if isinstance(v, Node) else v for k, v in kwargs.items()}
+    node.meta = {**old.meta, "val": operator(*values, **named)}
     return node

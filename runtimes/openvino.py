@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
-import numpy as np
 from edgekit.runtimes.base import (
     RuntimeStatus,
     Session,
@@ -19,7 +17,8 @@ from edgekit.runtimes.base import (
 )
 from edgekit.runtimes.cores import check_cores
 from edgekit.runtimes.files import check_file, refused
-from edgekit.runtimes.openvino_forms import Form, Forms
+from edgekit.runtimes.openvino_form import Form, Request
+from edgekit.runtimes.openvino_forms import Forms
 from edgekit.runtimes.openvino_tensors import as_tensor, from_tensor
 from edgekit.runtimes.timer import LayerTimer
 
@@ -27,9 +26,6 @@ from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import SHARED_MARK, SHARED_WEIGHTS, check_external_data
 from edgekit.spec import Feeds, Outputs
 from edgekit.state import from_text
-
-if TYPE_CHECKING:
-    import openvino as ov
 
 __all__ = ["OpenVino", "OpenVinoSession"]
 
@@ -114,12 +110,7 @@ class OpenVinoSession(Session):
         self.layers = forms.layers
         self.states = from_text(plan.states)
         self._names = forms.names
-        self._fixed = [
-            (name, axis, size)
-            for name, shape in plan.shapes.items()
-            for axis, size in enumerate(shape)
-            if size >= 0
-        ]
+        self._shapes = {name: tuple(shape) for name, shape in plan.shapes.items()}
         self._forms: Forms | None = forms
         self._usual: Form | None = forms.usual()
         self._general: Form | None = None
@@ -130,10 +121,8 @@ class OpenVinoSession(Session):
         request = form.take()
         try:
             self._infer(form, request, feeds)
-            return {
-                name: from_tensor(request.get_output_tensor(index)).copy()
-                for index, name in enumerate(self._names)
-            }
+            results = zip(self._names, request.results(), strict=True)
+            return {name: result.copy() for name, result in results}
         finally:
             form.give_back(request)
 
@@ -141,12 +130,13 @@ class OpenVinoSession(Session):
         form = self.form(feeds)
         request = form.take()
         places = {name: index for index, name in enumerate(self._names)}
-        own = {name: request.get_output_tensor(places[name]) for name in out}
+        inner = request.own
+        own = {name: inner.get_output_tensor(places[name]) for name in out}
         try:
             for name, array in out.items():
-                request.set_output_tensor(places[name], as_tensor(array))
+                inner.set_output_tensor(places[name], as_tensor(array))
             self._infer(form, request, feeds)
-            results = {n: from_tensor(request.get_output_tensor(i)) for n, i in places.items()}
+            results = {n: from_tensor(inner.get_output_tensor(i)) for n, i in places.items()}
         except RuntimeError as error:
             raise wrong_results("OpenVINO", error) from error
         else:
@@ -157,22 +147,20 @@ class OpenVinoSession(Session):
         finally:
             # Later calls must not write into these arrays.
             for name, tensor in own.items():
-                request.set_output_tensor(places[name], tensor)
+                inner.set_output_tensor(places[name], tensor)
             form.give_back(request)
 
-    def _infer(self, form: Form, request: ov.InferRequest, feeds: Feeds) -> None:
-        # The request points into these arrays, without holding them, until it has run.
-        arrays = [np.require(feeds[spec.name], requirements="C") for spec in self.inputs]
-        for index, array in enumerate(arrays):
-            request.set_input_tensor(index, as_tensor(array))
+    def _infer(self, form: Form, request: Request, feeds: Feeds) -> None:
+        held = request.feed([feeds[spec.name] for spec in self.inputs])
         form.compute(request)
+        del held  # not before
 
     def form(self, feeds: Feeds) -> Form:
         """What computes this call."""
         forms, usual = self._forms, self._usual
         if forms is None or usual is None:
             raise RuntimeError("the session is closed")
-        if all(feeds[name].shape[axis] == size for name, axis, size in self._fixed):
+        if all(_fits(feeds[name].shape, shape) for name, shape in self._shapes.items()):
             return usual
         if self._general is None:
             with self._compiling:
@@ -181,3 +169,8 @@ class OpenVinoSession(Session):
 
     def _release(self) -> None:
         self._usual = self._general = self._forms = None
+
+
+def _fits(shape: tuple[int, ...], usual: tuple[int, ...]) -> bool:
+    """-1 of the usual shape is any size."""
+    return shape == usual or all(b in {a, -1} for a, b in zip(shape, usual, strict=True))

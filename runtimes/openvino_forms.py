@@ -5,20 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from edgekit.runtimes.base import Layer, SessionOptions
 from edgekit.runtimes.cores import on_cores
 from edgekit.runtimes.kept import KeptFile
+from edgekit.runtimes.openvino_form import Form, compute
 from edgekit.runtimes.openvino_layers import add_all_outputs
 from edgekit.runtimes.openvino_tensors import dtype_of
 
@@ -30,7 +27,7 @@ from edgekit.state import STATE
 if TYPE_CHECKING:
     import openvino as ov
 
-__all__ = ["MODULES_INFO", "Form", "Forms", "Plan"]
+__all__ = ["MODULES_INFO", "Forms", "Plan"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +49,6 @@ _VIRTUAL = ("AUTO", "HETERO", "MULTI", "BATCH")
 
 #: A compiled form begins at a multiple of this in its file, so that it can be mapped.
 _PAGE = 4096
-#: How often each way to compute is timed before the faster is kept.
-_TRIALS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +157,14 @@ class Forms:
         if self._traced and self._device == "CPU":
             self._blobs[name] = np.frombuffer(_exported(compiled), np.uint8)
             return self._anew(self._blobs[name], config)
-        return Form(compiled)
+        return Form(compiled, keeps=self._device == "CPU")
 
     def _anew(self, blob: Array, config: dict[str, Any]) -> Form:
         """A compiled form without what the same counted before; it computes in one way only."""
         data = self._ov.Tensor(blob, shared_memory=True)
         with on_cores(self._cores):
-            form = Form(self._core.import_model(data, self._device, config), blob)
-        form.hold(_compute)
+            form = Form(self._core.import_model(data, self._device, config), blob, keeps=True)
+        form.hold(compute)
         return form
 
     def _imported(self, kept: _KeptForm, config: dict[str, Any]) -> Form | None:
@@ -179,7 +174,7 @@ class Forms:
         data = self._ov.Tensor(blob, shared_memory=True)
         try:
             with on_cores(self._cores):
-                return Form(self._core.import_model(data, self._device, config), blob)
+                return Form(self._core.import_model(data, self._device, config), blob, keeps=True)
         except RuntimeError as error:
             _log.warning("%s is made again: %s", kept.path, str(error)[-200:])
             kept.drop()
@@ -280,76 +275,6 @@ def _exported(compiled: ov.CompiledModel) -> memoryview:
     stream = io.BytesIO()
     compiled.export_model(stream)
     return stream.getbuffer()
-
-
-class Form:
-    """A compiled model with its idle requests: one for each thread that ever ran at once.
-
-    A request computes in the calling thread (``infer``), or in OpenVINO's own while that one waits
-    (``start_async``). Measured on two cores, waking the others costs a model of one small layer
-    100 us, four times its own time, and EfficientNet-Lite0 in int8 takes 0.96x the time with
-    them. So the first calls try both, and the faster one stays.
-
-    Args:
-        compiled: the model.
-        data: what it was read from, which has to outlive it.
-
-    Attributes:
-        compiled: the model.
-    """
-
-    def __init__(self, compiled: ov.CompiledModel, data: Array | None = None) -> None:
-        self.compiled = compiled
-        self._idle = deque([compiled.create_infer_request()])
-        self._make = compiled.create_infer_request
-        self._data = data
-        self._trials: deque[_Way] = deque((_wait, _compute) * _TRIALS)
-        self._seconds: dict[_Way, list[float]] = {_wait: [], _compute: []}
-        self._way: _Way | None = None
-
-    def take(self) -> ov.InferRequest:
-        """A request that nobody else has, until it is given back."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._make()
-
-    def give_back(self, request: ov.InferRequest) -> None:
-        """Let other calls have the request."""
-        self._idle.append(request)
-
-    def compute(self, request: ov.InferRequest) -> None:
-        """Run a request whose inputs are set."""
-        if self._way is None:
-            self._try(request)
-        else:
-            self._way(request)
-
-    def hold(self, way: _Way) -> None:
-        """Compute in this way from now on."""
-        self._way = way
-
-    def _try(self, request: ov.InferRequest) -> None:
-        try:
-            way = self._trials.popleft()
-        except IndexError:
-            # The median: beside other work the least time of waking threads is a rare luck.
-            self._way = way = min(self._seconds, key=lambda w: median(self._seconds[w] or [inf]))
-        start = time.perf_counter()
-        way(request)
-        self._seconds[way].append(time.perf_counter() - start)
-
-
-def _wait(request: ov.InferRequest) -> None:
-    request.start_async()
-    request.wait()
-
-
-def _compute(request: ov.InferRequest) -> None:
-    request.infer({}, share_outputs=True)
-
-
-_Way: TypeAlias = Callable[["ov.InferRequest"], None]
 
 
 def _found(core: ov.Core, device: str) -> str:

@@ -85,7 +85,7 @@ class OpenVinoTimer(LayerTimer):
         """Microseconds of each executed operator in all ``runs``; in the last, on other devices."""
         form = session.form(feeds)
         request = form.take()
-        found = request.profiling_info
+        found = request.own.profiling_info
         form.give_back(request)
         self._nodes = [one.node_name for one in found]
         # A node that had nothing to do this time is not executed, and keeps its time.

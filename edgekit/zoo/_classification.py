@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,9 +16,12 @@ from edgekit.spec import Array, Feeds
 from edgekit.workload import Evaluate, Metric, Predict, Training, Workload
 from edgekit.zoo._entry import Trained
 
-__all__ = ["Classifier", "Split", "digits", "split"]
+__all__ = ["SMOOTHED", "Classifier", "Loss", "Split", "digits", "split"]
 
 _BATCH = 50
+#: ``loss(scores, labels)``: float32 scores (n, classes), int64 labels (n,), to a scalar.
+Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+SMOOTHED: Loss = nn.CrossEntropyLoss(label_smoothing=0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,13 @@ class Classifier(Trained):
         input_name: name of its only input.
         load_data: loads the split.
         augment: changes a training batch at random (a tensor of shape (n, ...)), or None.
+        loss: what it is trained by; cross-entropy with label smoothing by default.
     """
 
     input_name: str
     load_data: Callable[[], Split]
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
+    loss: Loss = SMOOTHED
 
     def around(self, model: nn.Module) -> Workload:
         """See :meth:`Trained.around`."""
@@ -80,9 +86,8 @@ class Classifier(Trained):
         )
 
     def _training(self, data: Split) -> Training:
-        """Shuffled, augmented batches; cross-entropy with label smoothing."""
+        """Shuffled, augmented batches."""
         inputs, labels = (torch.from_numpy(a) for a in (data.train_inputs, data.train_labels))
-        loss = nn.CrossEntropyLoss(label_smoothing=0.05)
 
         def batches(epoch: int) -> Iterator[dict[str, torch.Tensor]]:
             generator = torch.Generator().manual_seed(epoch)
@@ -92,7 +97,9 @@ class Classifier(Trained):
                     batch = self.augment(batch, generator)
                 yield {self.input_name: batch, "label": labels[chosen]}
 
-        return Training(batches, lambda outputs, batch: loss(outputs["logits"], batch["label"]))
+        return Training(
+            batches, lambda outputs, batch: self.loss(outputs["logits"], batch["label"])
+        )
 
     def _batches(self, inputs: Array) -> Iterator[Feeds]:
         for start in range(0, len(inputs), _BATCH):

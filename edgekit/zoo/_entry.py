@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,14 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from edgekit.atomic import write_file
 from edgekit.compress.base import ModuleContext
 from edgekit.compress.modules import count_parameters
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import FineTune
-from edgekit.reference import reference_predict
+from edgekit.errors import WorkloadError
 from edgekit.workload import Workload
 
 __all__ = ["Entry", "Family", "Loaded", "Made", "Trained"]
@@ -27,7 +30,8 @@ Family = Literal[
     "control",
 ]  # fmt: skip
 
-_CHECKPOINTS = Path(__file__).parent / "checkpoints"
+_log = logging.getLogger(__name__)
+
 #: Models of more parameters are stored in half precision: the package ships the files.
 _LARGE = 10**5
 
@@ -56,12 +60,6 @@ class Entry(ABC):
     def workload(self) -> Workload:
         """The trained model with its data."""
 
-    def score(self) -> float:
-        """Its metric in float32."""
-        workload = self.workload()
-        with reference_predict(workload) as predict:
-            return workload.score(predict)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded(Entry):
@@ -80,7 +78,9 @@ class Loaded(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained(Entry):
-    """A small model with a checkpoint that edgekit carries, and what it was trained by.
+    """A small model with a checkpoint beside its file, and what it was trained by.
+
+    A copy of a file has no checkpoint: its model is trained when it is first asked for.
 
     Attributes:
         build: makes the untrained module.
@@ -100,22 +100,36 @@ class Trained(Entry):
 
     @property
     def checkpoint(self) -> Path:
-        """The file of its weights."""
-        return _CHECKPOINTS / f"{self.name}.safetensors"
+        """The file of its weights, beside the one that :attr:`build` is written in."""
+        file = sys.modules[self.build.__module__].__file__
+        return Path(file or "").resolve().parent / "checkpoints" / f"{self.name}.safetensors"
 
     def workload(self) -> Workload:
-        """See :meth:`Entry.workload`."""
+        """See :meth:`Entry.workload`.
+
+        Raises:
+            WorkloadError: the checkpoint is of another model.
+        """
+        if not self.checkpoint.is_file():
+            _log.warning("%s is trained first: there is no %s", self.name, self.checkpoint)
+            self.fit_and_keep()
         model = self.build()
-        model.load_state_dict(load_file(self.checkpoint))
+        try:
+            model.load_state_dict(load_file(self.checkpoint))
+        except RuntimeError as error:
+            raise WorkloadError(
+                f"does not fit the model: {' '.join(str(error).split())[:200]}",
+                where=str(self.checkpoint),
+                fix="Delete it, or give the model another name, and it is trained again",
+            ) from error
         return self.around(model.eval())
 
-    def train(self) -> float:
-        """Train from scratch, write the checkpoint, and return its score as it is stored."""
+    def fit_and_keep(self) -> None:
+        """Train from scratch, and write the checkpoint."""
         torch.manual_seed(0)
         model = self.build()
         self._fit(model)
         _save(model, self.checkpoint)
-        return self.score()
 
     def _fit(self, model: nn.Module) -> None:
         settings = FineTune(epochs=self.epochs, rate=self.rate)
@@ -150,4 +164,5 @@ def _save(model: nn.Module, path: Path) -> None:
     state = model.state_dict()
     if count_parameters(model) > _LARGE:
         state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
-    save_file(state, path)
+    path.parent.mkdir(exist_ok=True)
+    write_file(path, save(state))

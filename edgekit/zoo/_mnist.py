@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.zoo._classification import Classifier, Split, split
+from edgekit.zoo._classification import SMOOTHED, Classifier, Loss, Split, split
 
 __all__ = ["augment", "mnist", "mnist_classifier"]
 
@@ -27,6 +27,7 @@ def mnist_classifier(
     epochs: int = 12,
     rate: float = 3e-3,
     smaller: Classifier | None = None,
+    loss: Loss = SMOOTHED,
 ) -> Classifier:
     """A classifier of grey images (n, 1, 28, 28), float32 in [0, 1], into ten digits.
 
@@ -39,6 +40,7 @@ def mnist_classifier(
         epochs: passes over the 4000 training digits.
         rate: the highest learning rate.
         smaller: a smaller variant of it.
+        loss: what it is trained by.
     """
     return Classifier(
         name=name,
@@ -53,6 +55,7 @@ def mnist_classifier(
         smaller=smaller,
         bar=bar,
         source=source,
+        loss=loss,
     )
 
 

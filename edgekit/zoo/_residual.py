@@ -21,6 +21,8 @@ def residual_classifier(
     blocks: int,
     bar: float = 0.98,
     smaller: Classifier | None = None,
+    *,
+    pool: bool = False,
 ) -> Classifier:
     """A residual network on 28x28 grey digits, of basic blocks (He et al., 2015, section 4.2).
 
@@ -31,9 +33,10 @@ def residual_classifier(
         blocks: residual blocks of two 3x3 convolutions in each stage.
         bar: the least accuracy of it.
         smaller: a smaller variant of it.
+        pool: a max pooling in the stem halves the resolution before the first stage.
     """
     return mnist_classifier(
-        name, description, lambda: _build(widths, blocks), bar=bar, smaller=smaller
+        name, description, lambda: _build(widths, blocks, pool=pool), bar=bar, smaller=smaller
     )
 
 
@@ -55,7 +58,7 @@ class _Block(nn.Module):
         return functional.relu(self.body(x) + self.shortcut(x))
 
 
-def _build(widths: Sequence[int], blocks: int) -> nn.Module:
+def _build(widths: Sequence[int], blocks: int, *, pool: bool) -> nn.Module:
     stem = widths[0]
     stages = []
     for before, width in zip([stem, *widths], widths, strict=False):
@@ -65,6 +68,7 @@ def _build(widths: Sequence[int], blocks: int) -> nn.Module:
         nn.Conv2d(1, stem, 3, padding=1, bias=False),
         nn.BatchNorm2d(stem),
         nn.ReLU(),
+        *([nn.MaxPool2d(3, stride=2, padding=1)] if pool else []),
         *stages,
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),

@@ -62,7 +62,7 @@ def _fit(model: nn.Module, *, double: bool) -> None:
                 target.load_state_dict(model.state_dict())
             loss = _loss(model, target, memory.draw(_BATCH, drawn), double=double)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
         if step > _STEPS // 4 and step % 250 == 0 and best.judge():

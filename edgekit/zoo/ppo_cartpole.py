@@ -65,7 +65,7 @@ def _fit(model: nn.Module) -> None:
         played, observation, done = _played(model, several, observation, done)
         for _ in range(_PASSES):
             optimizer.zero_grad()
-            _loss(model, played, _CLIP * left).backward()  # type: ignore[no-untyped-call]
+            _loss(model, played, _CLIP * left).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
         if round_ > _ROUNDS // 3 and round_ % 10 == 0 and best.judge():

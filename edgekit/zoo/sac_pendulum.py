@@ -98,7 +98,7 @@ class _Learner:
 
     def _descend(self, index: int, loss: torch.Tensor) -> None:
         self._optimizers[index].zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizers[index].step()
 
 

@@ -12,13 +12,13 @@ __all__ = ["main"]
 
 
 def main(name: str) -> None:
-    """Train it and its smaller variant, write the checkpoints, print the scores."""
+    """Train it and its smaller variant, write the checkpoints, and the index with its score."""
     trained = {one.name: one for _, one in entries() if isinstance(one, Trained)}
     if name not in trained:
         raise SystemExit(f"edgekit.zoo.train: choose from {', '.join(trained)}")
     for one in filter(None, (trained[name].smaller, trained[name])):
-        sys.stdout.write(f"{one.name}: {one.train():.4f}\n")
-    index([name])
+        one.fit_and_keep()
+    sys.stdout.write(f"{name}: {index([name])[name].score:.4f}\n")
 
 
 if __name__ == "__main__":

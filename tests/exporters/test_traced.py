@@ -62,3 +62,30 @@ def test_a_check_of_all_values_does_not_keep_a_model_from_export(tmp_path: Path)
     with runtimes.get("onnxruntime").load(path) as session:
         made = session.run({"x": x.numpy()})["y"]
     np.testing.assert_allclose(made, x.sqrt().numpy(), rtol=1e-6)
+
+
+class _Attending(nn.Module):
+    """Attention without an axis of heads: a mask of as many axes, or one for all, or none."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        attend = nn.functional.scaled_dot_product_attention
+        masked = attend(x, x, x, attn_mask=mask) + attend(x, x, x, mask[0])
+        first = attend(x[0], x[0], x[0], is_causal=True)
+        return masked + attend(x, x, x, scale=0.3) + first
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_attention_without_heads_is_exported(tmp_path: Path, engine: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, mask = torch.randn(3, 5, 4, generator=generator), torch.randn(3, 5, 5, generator=generator)
+    path = export_onnx(
+        _Attending(),
+        {"x": x[:2], "mask": mask[:2]},
+        tmp_path / "m.onnx",
+        dynamic={"x": {0: "batch"}, "mask": {0: "batch"}},
+        output_names=["y"],
+        opset=20,
+    )
+    with runtimes.get(engine).load(path) as session:
+        made = session.run({"x": x.numpy(), "mask": mask.numpy()})["y"]
+    np.testing.assert_allclose(made, _Attending()(x, mask).numpy(), atol=1e-5)

@@ -102,8 +102,8 @@ class WindowAttention(nn.Module):
         # torch.export would fix what it can work out of the length: whether there is one block,
         # whether the last one is full. It takes a number read from a tensor as it comes.
         blocks = torch.scalar_tensor(blocks, dtype=torch.int64).item()
-        torch._check(blocks >= 1)  # type: ignore[no-untyped-call] # noqa: SLF001, documented for this
-        torch._check(blocks * self.window >= length)  # type: ignore[no-untyped-call] # noqa: SLF001
+        torch._check(blocks >= 1)  # noqa: SLF001, documented for this
+        torch._check(blocks * self.window >= length)  # noqa: SLF001
         return blocks  # type: ignore[no-any-return]
 
     def _local(

@@ -50,7 +50,7 @@ def trace(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> ExportedProgr
             program = torch.export.export(model, tuple(inputs.values()), strict=False)
             table = torch.export.default_decompositions()
             for operation in _WHOLE:
-                table.pop(operation, None)  # type: ignore[no-untyped-call]
+                table.pop(operation, None)
             decomposed: ExportedProgram = program.run_decompositions(table)
             return decomposed
     except Exception as error:  # torch.export raises many unrelated types

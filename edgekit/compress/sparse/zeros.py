@@ -36,10 +36,7 @@ def hold_zeros(model: nn.Module, least: float = _LEAST) -> Iterator[None]:
         and parameter.ndim >= 2
         and least <= zero_share(parameter.detach()) < 1.0
     ]
-    hooks = [
-        parameter.register_hook(mask.to(parameter).mul)  # type: ignore[no-untyped-call]
-        for parameter, mask in held
-    ]
+    hooks = [parameter.register_hook(mask.to(parameter).mul) for parameter, mask in held]
     try:
         yield
     finally:

@@ -199,7 +199,7 @@ class Run:
                 if self.step
                 else "Look for NaN in the data, and at what the loss does",
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for group in self.optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], _LARGEST_GRADIENT)
         self.optimizer.step()

@@ -1,0 +1,31 @@
+"""A model of each family goes the whole way; ``make zoo`` takes all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit import zoo
+from edgekit.zoo.check.checked import Checks
+from edgekit.zoo.check.model import check_model
+
+#: Small ones, of as many kinds as can be: loops, graphs of any size, several outputs.
+NAMES = (
+    "mlp-digits", "siamese-mnist", "gru-digits", "gcn-karate", "vit-mnist", "ddim-digits",
+    "simclr-mnist", "ppo-cartpole",
+)  # fmt: skip
+#: A loop of eight networks, for which TensorRT's builder takes two minutes.
+LONG = {"ddim-digits"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_of_each_family_goes_the_whole_way(name: str) -> None:
+    found = check_model(name, Checks(gpu=None if name in LONG else "sm89"))
+    assert found.passed, found.reasons
+    assert {"onnxruntime", "openvino"} <= found.selected.keys()
+    assert found.engine is (None if name in LONG else True)
+
+
+def test_no_family_is_missing() -> None:
+    found = {one.family for one in zoo.listed().values()}
+    assert found == {zoo.listed()[name].family for name in NAMES}
