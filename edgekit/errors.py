@@ -8,6 +8,7 @@ line and exits with :attr:`EdgekitError.exit_code`; it never shows a traceback u
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 __all__ = [
@@ -170,9 +171,18 @@ class OutputError(EdgekitError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word closest to ``word``, or None when nothing is close."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return found[0] if found else None
+    """The known word closest to ``word``, or None when nothing is close.
+
+    Of equally close ones it is the one that begins alike for longest.
+    """
+
+    def closeness(other: str) -> tuple[float, int]:
+        ratio = difflib.SequenceMatcher(None, other, word).ratio()
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False))
+        return ratio, len(list(alike))
+
+    found = max(known, key=closeness, default="")
+    return found if found and closeness(found)[0] >= 0.5 else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from edgekit.exporters.save import save_onnx
 from edgekit.exporters.scattered import multiply_scattered
 from edgekit.exporters.sparse_weights import has_two_of_four
 from edgekit.exporters.tensorrt_errors import build_error, parse_error
+from google.protobuf.message import DecodeError
 
 from edgekit.atomic import write_file
 from edgekit.cache import cache_folder, writeable
@@ -144,7 +145,10 @@ class TensorRtRtxExporter(TensorRtExporter):
 
 def _parsed(parser: Any, onnx_path: Path) -> bool:
     """Whether the parser read the graph, with what it refuses said in another way."""
-    model = ir.load(onnx_path)
+    try:
+        model = ir.load(onnx_path)
+    except DecodeError:  # the parser has words for it
+        return bool(parser.parse_from_file(str(onnx_path)))
     if not multiply_scattered(model):
         return bool(parser.parse_from_file(str(onnx_path)))
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:

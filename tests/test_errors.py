@@ -30,3 +30,9 @@ def test_an_unsupported_operator_names_itself_and_its_module() -> None:
 def test_nearest_finds_typos_and_nothing_else() -> None:
     assert nearest("observr", ["observer", "percentile"]) == "observer"
     assert nearest("zzz", ["observer", "percentile"]) is None
+    assert nearest("zzz", []) is None
+
+
+def test_of_equally_close_names_the_one_that_begins_alike_is_nearest() -> None:
+    for names in (["resnet8-mnist", "resnext-mnist"], ["resnext-mnist", "resnet8-mnist"]):
+        assert nearest("resnet9", names) == "resnet8-mnist"

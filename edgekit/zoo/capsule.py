@@ -37,7 +37,7 @@ class _CapsNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         features = self.primary(functional.relu(self.stem(image)))
-        capsules = _squash(features.unflatten(1, (_KINDS, _LENGTH)).flatten(3).transpose(2, 3))
+        capsules = _squash(features.unflatten(1, (-1, _LENGTH)).flatten(3).transpose(2, 3))
         return _length(_route(self._votes(capsules.flatten(1, 2)))).squeeze(-1)
 
     def _votes(self, capsules: torch.Tensor) -> torch.Tensor:

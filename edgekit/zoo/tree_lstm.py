@@ -61,9 +61,10 @@ class TreeLstm(nn.Module):
         self.head = nn.Linear(_SIZE, 2)
 
     def forward(self, symbols: torch.Tensor, children: torch.Tensor) -> torch.Tensor:
-        given, forget_given = self.symbols(symbols).split([3 * _SIZE, _SIZE], dim=-1)
+        size = self.sum_to_gates.in_features
+        given, forget_given = self.symbols(symbols).split([3 * size, size], dim=-1)
         there = (children >= 0).unsqueeze(-1).to(given.dtype)
-        place = children.clamp(min=0).flatten(1).unsqueeze(-1).expand(-1, -1, _SIZE)
+        place = children.clamp(min=0).flatten(1).unsqueeze(-1).expand(-1, -1, size)
 
         def members(states: torch.Tensor) -> torch.Tensor:
             return states.gather(1, place).unflatten(1, (-1, MEMBERS)) * there

@@ -1,30 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from edgekit import runtimes
-from edgekit.bundle import Bundle
 from edgekit.serve.batch import Layout
 from edgekit.serve.batcher import Batcher, EngineFailedError
-from edgekit.serve.config import ModelConfig, ServerConfig
 from edgekit.serve.errors import ServeError
-from edgekit.serve.repository import Repository
 from edgekit.serve.statistics import Statistics
 from edgekit.serve.waiting import BatchPolicy
 from edgekit.serve.worker import Worker
 from edgekit.spec import Array, check_feeds
-from tests.conftest import SHAPE
 from tests.serve.doubling import Doubling, feeds
 
 
@@ -327,68 +318,3 @@ def test_a_worker_that_was_given_up_takes_nothing_before_it_is_back() -> None:
             assert (await asked)[0, 0] == 2
 
     run(work())
-
-
-@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
-def served(
-    request: pytest.FixtureRequest, built: Path
-) -> Iterator[tuple[asyncio.AbstractEventLoop, Repository]]:
-    """A repository in a loop that runs in a thread, and batches whatever it can."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    model = ModelConfig(
-        runtime=request.param, threads=1, instances=2, max_batch=8, max_queue_delay_ms=2
-    )
-    repository = Repository(built, ServerConfig(defaults=model), "residual")
-    asyncio.run_coroutine_threadsafe(repository.start(), loop).result(60)
-    yield loop, repository
-    asyncio.run_coroutine_threadsafe(repository.close(), loop).result(60)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
-@given(
-    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=12),
-    priorities=st.lists(st.integers(0, 3), min_size=12, max_size=12),
-    seed=st.integers(0, 2**32 - 1),
-)
-@settings(max_examples=60)
-def test_every_batched_result_equals_the_unbatched_one(
-    served: tuple[asyncio.AbstractEventLoop, Repository],
-    unbatched: dict[str, runtimes.Session],
-    sizes: list[int],
-    priorities: list[int],
-    seed: int,
-) -> None:
-    loop, repository = served
-    make = np.random.default_rng(seed)
-    images = [make.standard_normal((n, *SHAPE), np.float32) for n in sizes]
-
-    async def all_at_once() -> list[Array]:
-        answers = await asyncio.gather(
-            *(
-                repository.infer("residual", None, {"image": image}, priority=priority)
-                for image, priority in zip(images, priorities, strict=False)
-            )
-        )
-        return [answer.outputs["logits"] for answer in answers]
-
-    got = asyncio.run_coroutine_threadsafe(all_at_once(), loop).result(60)
-    session = unbatched[repository.find("residual").platform.split("_")[0]]
-    for image, logits in zip(images, got, strict=True):
-        alone = session.run({"image": image})["logits"]
-        np.testing.assert_allclose(logits, alone, rtol=1e-4, atol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def unbatched(built: Path) -> Iterator[dict[str, runtimes.Session]]:
-    bundle = Bundle.open(built)
-    sessions = {
-        name: runtimes.get(name).load(bundle.file(bundle.selected(name)))
-        for name in ("onnxruntime", "openvino")
-    }
-    yield sessions
-    for session in sessions.values():
-        session.close()

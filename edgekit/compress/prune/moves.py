@@ -32,6 +32,8 @@ __all__ = [
     "moving",
     "padding",
     "permuting",
+    "putting",
+    "scattering",
     "selecting",
     "splitting",
     "striding",
@@ -136,10 +138,7 @@ def concatenating(walk: Walk, node: fx.Node) -> Result:
     )
     settled = walk.labels.settle([*layers, Layer(joined, origins)])
     everywhere = frozenset(range(len(shape))).intersection(*(one.wild for one in values))
-    result = Value(shape, settled, everywhere)
-    if not walk.weights.issuperset(node.all_input_nodes):
-        result = walk.consumed(result, "scale")
-    return result
+    return _consumed(walk, node, Value(shape, settled, everywhere))
 
 
 def _at(shape: Sequence[int], dim: int, size: int) -> tuple[int, ...]:
@@ -237,6 +236,53 @@ def gathering(walk: Walk, node: fx.Node) -> Result:
     index = walk.labels.fixed(index, [dim])
     joined = join(walk.labels, reduce(walk.labels, value, [dim], keep=True), index)
     return replace(joined, shape=shape_of(node))
+
+
+def scattering(walk: Walk, node: fx.Node) -> Result:
+    """Scatter, with or without a sum: the dimension is fixed, along the others all agree."""
+    result = walk.value(node.args[0])
+    if not result.shape:
+        return result
+    dims = [int(argument(node, 1, "dim")) % len(result.shape)]
+    result = walk.labels.fixed(result, dims)
+    for one in (walk.value(node.args[2]), walk.value(node.args[3])):
+        if one.shape:
+            alike = reduce(walk.labels, walk.labels.fixed(one, dims), dims, keep=True)
+            result = join(walk.labels, result, alike)
+    return _consumed(walk, node, replace(result, shape=shape_of(node)))
+
+
+def putting(walk: Walk, node: fx.Node) -> Result:
+    """``x[..., i, ...] = values`` or ``+=``: indexed dimensions are fixed, the others agree."""
+    indices: Any = node.args[1]
+    indexed = tuple(d for d, index in enumerate(indices) if index is not None)
+    tensors = [indices[d].meta["val"] for d in indexed]
+    if any(one.dtype == torch.bool for one in tensors):
+        return unknown(walk, node)
+    # The values' dimensions: the indices' own come where the first index stands, or before all
+    # others if something stands between two indices.
+    adjacent = indexed[-1] - indexed[0] == len(indexed) - 1
+    first = indexed[0] if adjacent else 0
+    own = range(first, first + max(one.ndim for one in tensors))
+    rest = [d for d in range(len(shape_of(node))) if d not in indexed]
+    rank = len(rest) + len(own)
+    blank = Value((1,) * rank, wild=frozenset(range(rank)))
+    values = join(walk.labels, blank, walk.value(node.args[2]))
+    values = reduce(walk.labels, walk.labels.fixed(values, own), own)
+    lifted = Value(
+        np.expand_dims(np.broadcast_to(0, values.shape), indexed).shape,
+        tuple(replace(one, labels=np.expand_dims(one.labels, indexed)) for one in values.layers),
+        frozenset(rest[d] for d in values.wild),
+    )
+    operand = walk.labels.fixed(walk.value(node.args[0]), indexed)
+    return _consumed(walk, node, join(walk.labels, operand, lifted))
+
+
+def _consumed(walk: Walk, node: fx.Node, result: Value) -> Value:
+    """The result of several operands: a parameter among activations is no weight any more."""
+    return (
+        result if walk.weights.issuperset(node.all_input_nodes) else walk.consumed(result, "scale")
+    )
 
 
 def striding(walk: Walk, node: fx.Node) -> Result:

@@ -17,6 +17,8 @@ from edgekit.compress.prune.moves import (
     moving,
     padding,
     permuting,
+    putting,
+    scattering,
     selecting,
     splitting,
     striding,
@@ -141,6 +143,8 @@ _BY_RULE: dict[Rule, str] = {
     indexing: "index",
     selecting: "index_select",
     gathering: "gather",
+    scattering: "scatter scatter_add scatter_reduce",
+    putting: "index_put",
     product: "mm bmm",
     addmm: "addmm",
     attention: "_scaled_dot_product_flash_attention_for_cpu scaled_dot_product_attention "

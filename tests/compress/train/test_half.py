@@ -11,7 +11,6 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from edgekit.compress.train.half import reduced_precision
-from edgekit.workload import Workload
 from edgekit.zoo import lstm_digits, mlp_digits
 from tests.compress.train.training import same, small_student, train
 
@@ -68,12 +67,9 @@ def test_it_learns_as_well_and_the_same_each_time(distill: dict[str, Any] | None
     assert not same(first, other)
 
 
-@pytest.mark.parametrize("made", [lstm_digits.workload])
-def test_recurrent_layers_train_in_it(made: Any) -> None:
-    workload: Workload = made()
-    assert isinstance(workload.model, nn.Module)
-    model = type(workload.model)()
-    _, found = train(workload, None, model, epochs=1, distill={}, bfloat16=True)
+def test_recurrent_layers_train_in_it() -> None:
+    (entry,) = lstm_digits.ENTRIES
+    _, found = train(entry.workload(), None, entry.build(), epochs=1, distill={}, bfloat16=True)
     assert found.before is not None
     assert found.after is not None
     assert found.after < found.before
