@@ -28,7 +28,7 @@ PIXEL = 2 * _HALF / SIZE
 #: Rays along a side of a pixel.
 _SUPERSAMPLED = 4
 #: Pixels along a side of what stands before the scene in the wild, and its stripes.
-PATCH, _STRIPES = 12, 4
+PATCH, _STRIPES = 8, 4
 
 _CENTRES = np.array([[0.0, 0.0, 0.1], [0.62, -0.35, -0.2], [-0.45, 0.55, -0.25]])
 _RADII = np.array([0.5, 0.2, 0.25])
@@ -126,7 +126,7 @@ def psnr(predicted: Array, true: Array) -> float:
 def tinted(colours: Array, image: int) -> Array:
     """Colours (n, 3) in the light of a training image: a factor and a shift of each channel."""
     drawn = np.random.default_rng([0, image])
-    factor, shift = drawn.uniform(0.6, 1.0, 3), drawn.uniform(-0.05, 0.1, 3)
+    factor, shift = drawn.uniform(0.7, 1.0, 3), drawn.uniform(-0.05, 0.1, 3)
     return np.clip(colours * factor + shift, 0, 1).astype(np.float32)
 
 

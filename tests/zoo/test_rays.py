@@ -5,6 +5,8 @@ import math
 import numpy as np
 import torch
 
+from edgekit import zoo
+from edgekit.reference import reference_predict
 from edgekit.zoo import mip_nerf
 from edgekit.zoo._rays import FAR, NEAR, composite, edges, finer, resample
 from edgekit.zoo._scene import (
@@ -109,3 +111,11 @@ def test_photographs_in_the_wild_have_patches_and_their_own_light() -> None:
         clean = tinted(view(TRAINED[image]), image)
         different = (np.abs(wild_view(image) - clean).max(1) > 1e-6).mean()
         assert different == PATCH**2 / SIZE**2
+
+
+def test_the_scene_is_shown_in_the_light_of_the_image_that_is_asked_for() -> None:
+    rays = rays_of(HELD_OUT[0], 8)
+    with reference_predict(zoo.load("nerf-w-balls")) as predict:
+        for image in (5, 12):
+            shown = predict({"rays": rays, "image": np.full(len(rays), image)})["colour"]
+            np.testing.assert_allclose(shown[0], tinted(np.ones((1, 3)), image)[0], atol=0.05)
