@@ -155,10 +155,8 @@ def test_a_failed_conversion_tells_what_began_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def convert(*_: object, **__: object) -> None:
-        try:
-            raise ValueError("4 axes only")
-        except ValueError as error:
-            raise RuntimeError("Failed to convert. Please report to PyTorch") from error
+        cause = ValueError("4 axes only")
+        raise RuntimeError("Failed to convert. Please report to PyTorch") from cause
 
     monkeypatch.setattr(torch.onnx, "export", convert)
     with pytest.raises(ExportError, match="ValueError: 4 axes only"):
