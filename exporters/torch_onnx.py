@@ -146,11 +146,11 @@ def _frozen(model: torch.nn.Module) -> Iterator[None]:
         raise _NotThisWayError
     try:
         for one in trained:
-            one.requires_grad_(False)
+            one.requires_grad = False
         yield
     finally:
         for one in trained:
-            one.requires_grad_(True)
+            one.requires_grad = True
 
 
 @contextlib.contextmanager
