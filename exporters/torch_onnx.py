@@ -273,7 +273,7 @@ def _convert(
         if operator:
             raise unsupported(program, operator) from error
         raise ExportError(
-            f"the traced model cannot be converted: {describe(error)}",
+            f"the traced model cannot be converted: {describe(_innermost(error))}",
             where="torch.onnx.export",
             fix="--debug shows the traceback",
         ) from error
@@ -282,6 +282,13 @@ def _convert(
     simplify_converted(converted.model)
     name_outputs(converted.model.graph, output_names)
     return converted.model
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What began it: around that the converter wraps advice to its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _missing_operator(error: BaseException | None) -> str | None:

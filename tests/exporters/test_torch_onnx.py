@@ -151,6 +151,18 @@ def test_an_unsupported_operator_is_named_with_its_module(tmp_path: Path) -> Non
     assert caught.value.module == "1.1 (Bessel)"
 
 
+def test_a_failed_conversion_tells_what_began_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def convert(*_: object, **__: object) -> None:
+        cause = ValueError("4 axes only")
+        raise RuntimeError("Failed to convert. Please report to PyTorch") from cause
+
+    monkeypatch.setattr(torch.onnx, "export", convert)
+    with pytest.raises(ExportError, match="ValueError: 4 axes only"):
+        _export(nn.Linear(4, 4), tmp_path, torch.zeros(2, 4))
+
+
 class _Branch(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum() > 0 else x
