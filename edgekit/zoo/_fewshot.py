@@ -24,7 +24,7 @@ _CALIBRATED = 16
 
 
 def encoder(width: int = 48) -> nn.Sequential:
-    """Images (n, 1, 28, 28) to (n, 4 * width): the four blocks of all four papers.
+    """Images (n, 1, 28, 28) to (n, 4 * width): the four blocks of the papers' small encoder.
 
     Its convolutions have strides in place of poolings, as MAML's for Omniglot.
     """
@@ -60,8 +60,9 @@ def few_shot(
     """A learner whose one call learns new classes and classifies.
 
     It takes ``support`` (ways, shots, 1, 28, 28), a row for each class, and ``query``
-    (queries, 1, 28, 28), both float32 in [0, 1], and gives ``scores`` (queries, ways). The numbers
-    of classes, of drawings of each and of queries are the caller's choice.
+    (queries, 1, 28, 28), both float32 in [0, 1], and gives ``scores`` (queries, ways), the
+    logarithms of probabilities. The numbers of classes, of drawings of each and of queries are the
+    caller's choice.
 
     Args:
         name: its name in the zoo.
@@ -96,7 +97,7 @@ def _around(name: str, description: str, model: nn.Module) -> Workload:
         metric=Metric("five_shot_accuracy"),
         training=Training(
             _episodes,
-            lambda outputs, batch: functional.cross_entropy(outputs["scores"], batch["label"]),
+            lambda outputs, batch: functional.nll_loss(outputs["scores"], batch["label"]),
         ),
         description=description,
     )

@@ -1,9 +1,9 @@
 """``zoo:protonet-glyphs``: new characters from a few drawings of each, by the nearest prototype.
 
 Prototypical Networks for Few-shot Learning (Snell, Swersky and Zemel, 2017): a class is the mean of
-what the encoder makes of its drawings, and a query's scores are the negative squared distances to
-these means. One call does all of it, so what is served learns: it is sent drawings of classes that
-nobody thought of when it was trained.
+what the encoder makes of its drawings, and a query's scores are a softmax over the negative squared
+distances to these means. One call does all of it, so what is served learns: it is sent drawings of
+classes that nobody thought of when it was trained.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _ProtoNet(nn.Module):
     def forward(self, support: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
         known, asked = encode(self.encoder, support, query)
         prototypes = known.mean(1)
-        return -(asked.unsqueeze(1) - prototypes).square().sum(2)
+        return (-(asked.unsqueeze(1) - prototypes).square().sum(2)).log_softmax(1)
 
 
 _ENTRY = few_shot(
