@@ -28,7 +28,7 @@ PIXEL = 2 * _HALF / SIZE
 #: Rays along a side of a pixel.
 _SUPERSAMPLED = 4
 #: Pixels along a side of what stands before the scene in the wild, and its stripes.
-PATCH, _STRIPES = 8, 4
+PATCH, _STRIPES = 10, 5
 
 _CENTRES = np.array([[0.0, 0.0, 0.1], [0.62, -0.35, -0.2], [-0.45, 0.55, -0.25]])
 _RADII = np.array([0.5, 0.2, 0.25])

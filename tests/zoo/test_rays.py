@@ -8,7 +8,7 @@ import torch
 from edgekit import zoo
 from edgekit.reference import reference_predict
 from edgekit.zoo import mip_nerf
-from edgekit.zoo._rays import FAR, NEAR, composite, edges, finer, resample
+from edgekit.zoo._rays import FAR, NEAR, composite, edges, finer, render, resample
 from edgekit.zoo._scene import (
     HELD_OUT,
     PATCH,
@@ -114,8 +114,23 @@ def test_photographs_in_the_wild_have_patches_and_their_own_light() -> None:
 
 
 def test_the_scene_is_shown_in_the_light_of_the_image_that_is_asked_for() -> None:
-    rays = rays_of(HELD_OUT[0], 8)
+    count = len(TRAINED)
+    white = np.concatenate([tinted(np.ones((1, 3)), image) for image in range(count)])
+    corner = np.repeat(rays_of(HELD_OUT[0], 8)[:1], count, 0)
     with reference_predict(zoo.load("nerf-w-balls")) as predict:
-        for image in (5, 12):
-            shown = predict({"rays": rays, "image": np.full(len(rays), image)})["colour"]
-            np.testing.assert_allclose(shown[0], tinted(np.ones((1, 3)), image)[0], atol=0.05)
+        shown = predict({"rays": corner, "image": np.arange(count)})["colour"]
+    apart = np.abs(white[:, None] - white).mean()
+    assert np.abs(shown - white).mean() < apart / 3
+
+
+def test_what_stood_before_the_scene_is_known_as_unsure() -> None:
+    inside, outside = [], []
+    with reference_predict(zoo.load("nerf-w-balls")) as predict:
+        for image in (3, 17, 31):
+            clean = tinted(view(TRAINED[image]), image)
+            before = np.abs(wild_view(image) - clean).max(1) > 1e-6
+            feeds = {"rays": rays_of(TRAINED[image]), "image": np.full(len(before), image)}
+            unsure = render(predict, feeds, "uncertainty")[:, 0]
+            inside.append(unsure[before].mean())
+            outside.append(unsure[~before].mean())
+    assert np.min(inside) > 1.5 * np.max(outside)
