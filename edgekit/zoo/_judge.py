@@ -17,8 +17,9 @@ from edgekit.zoo._mnist import mnist
 
 __all__ = ["Judge", "digits_judge", "mnist_judge", "shrunk"]
 
-#: A class of higher probability is recognised with confidence.
-_CONFIDENT = 0.9
+#: A class of higher probability is recognised with confidence: 94 % of the real digits are. With
+#: 0.9 the judge doubts a quarter of these.
+_CONFIDENT = 0.7
 
 
 @dataclass(frozen=True)
