@@ -7,7 +7,7 @@ half of them in clusters, out-of-focus blur, uneven light behind them, and noise
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from skimage.filters import gaussian
 
 from edgekit.spec import Array
 
@@ -43,11 +43,15 @@ def _picture(generator: np.random.Generator) -> tuple[Array, Array]:
     ).clip(2, SIDE - 3)
     density = np.zeros((SIDE, SIDE))
     np.add.at(density, tuple(place.round().astype(int).T), 1.0)
-    light = gaussian_filter(generator.normal(0, 1, (SIDE, SIDE)), 16) * 3 + 0.1
+    light = _blurred(generator.normal(0, 1, (SIDE, SIDE)), 16) * 3 + 0.1
     glow = np.minimum(_glow(place, generator), 1.5)
-    image = gaussian_filter(glow, generator.uniform(0.5, 1.0)) + light
+    image = _blurred(glow, generator.uniform(0.5, 1.0)) + light
     image += generator.normal(0, 0.08, image.shape)
-    return image, gaussian_filter(density, _SPREAD)
+    return image, _blurred(density, _SPREAD)
+
+
+def _blurred(values: Array, spread: float) -> Array:
+    return np.asarray(gaussian(values, spread, mode="reflect"))
 
 
 def _glow(place: Array, generator: np.random.Generator) -> Array:

@@ -82,7 +82,7 @@ def _patches(count: int, seed: int) -> dict[str, Array]:
     for index in range(count):
         half, full = pairs[generator.integers(len(pairs))]
         top, left = (generator.integers(size - _PATCH + 1) for size in half.shape)
-        turn, mirror = generator.integers(4), generator.choice((-1, 1))
+        turn, mirror = int(generator.integers(4)), generator.choice((-1, 1))
         for made, source, scale in ((image, half, 1), (wanted, full, _SCALE)):
             rows, columns = (slice(at * scale, (at + _PATCH) * scale) for at in (top, left))
             made[index, 0] = np.rot90(source[rows, columns], turn)[:, ::mirror]
