@@ -129,7 +129,7 @@ class _RowReader(nn.Module):
         return logits
 
 
-_QRNN = Made(
+_QRNN: Made = Made(
     name="qrnn-glosses",
     family="recurrent",
     description="Two QRNN layers that tell a noun's field from its definition, of any length.",

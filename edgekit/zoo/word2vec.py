@@ -131,7 +131,7 @@ def _around(entry: Callable[[], Made], model: nn.Module) -> Workload:
 
 
 _SOURCE = "gensim's Word2Vec on the same text, its defaults: 0.766 by skip-gram, 0.731 by CBOW"
-_SKIPGRAM = Made(
+_SKIPGRAM: Made = Made(
     name="skipgram-wordnet",
     family="embeddings and graphs",
     description="Word2Vec's skip-gram: vectors of 3000 words from glosses and news.",
@@ -143,7 +143,7 @@ _SKIPGRAM = Made(
     bar=0.77,
     source=_SOURCE,
 )
-_CBOW = Made(
+_CBOW: Made = Made(
     name="cbow-wordnet",
     family="embeddings and graphs",
     description="Word2Vec's CBOW: vectors of 3000 words from glosses and news.",
