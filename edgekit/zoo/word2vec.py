@@ -109,7 +109,7 @@ def _fit(entry: Callable[[], Made], read: _Read, model: nn.Module) -> None:
             count = len(wanted) * _NEGATIVES
             random = torch.multinomial(noise, count, replacement=True, generator=generator)
             optimizer.zero_grad()
-            taught.loss(found, wanted, random.view(-1, _NEGATIVES)).backward()  # type: ignore[no-untyped-call]
+            taught.loss(found, wanted, random.view(-1, _NEGATIVES)).backward()
             optimizer.step()
     with torch.no_grad():
         both = taught.vectors.weight + taught.contexts.weight
