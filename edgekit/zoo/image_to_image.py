@@ -104,8 +104,9 @@ def _pairs(*, held_out: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def _fit(model: nn.Module, epochs: int) -> None:
     outlines, images = _pairs(held_out=False)
     critic = _Critic()
-    rates = {"lr": _RATE, "betas": (0.5, 0.999)}
-    optimizers = [torch.optim.Adam(one.parameters(), **rates) for one in (model, critic)]
+    optimizers = [
+        torch.optim.Adam(one.parameters(), lr=_RATE, betas=(0.5, 0.999)) for one in (model, critic)
+    ]
     steps = epochs * (len(images) // _BATCH)
     schedules = [torch.optim.lr_scheduler.LinearLR(one, 1.0, 0.05, steps) for one in optimizers]
     generator = torch.Generator().manual_seed(0)

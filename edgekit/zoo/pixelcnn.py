@@ -56,7 +56,10 @@ class _Residual(nn.Sequential):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + super().forward(x)
+        inner = x
+        for layer in self:
+            inner = layer(inner)
+        return x + inner
 
 
 class _PixelCNN(nn.Module):
