@@ -9,9 +9,11 @@ __all__ = ["highest"]
 
 #: Trials of one search; enough for a first guess that is wrong by a factor of thousands.
 _MOST = 40
-#: Ways down from the first rate before none is believed to hold: trials that fail are short, and
-#: what disturbs the machine for seconds outlasts one way.
-_DESCENTS = 3
+#: Ways down before no rate is believed to hold, by the share of the first rate where each begins.
+#: A machine that falls asleep between queries answers slow rates late, too, so that what holds is a
+#: narrow band, which the steps of one way miss. The first way is gone again, as what disturbs the
+#: machine for seconds outlasts one; trials that fail are short.
+_DESCENTS = (1.0, 2 ** (-1 / 3), 2 ** (-2 / 3), 1.0)
 
 
 def highest(
@@ -66,8 +68,8 @@ def highest(
 
 
 def _descent(start: float, least: float) -> Iterator[float]:
-    for _ in range(_DESCENTS):
-        rate = start
+    for share in _DESCENTS:
+        rate = start * share
         while rate >= least:
             yield rate
             rate /= 2

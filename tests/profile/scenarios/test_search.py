@@ -46,6 +46,15 @@ def test_a_stall_through_every_rate_does_not_end_the_search() -> None:
     assert tried.count(500) == 2
 
 
+@given(st.floats(0.03, 0.7))
+def test_a_band_that_slower_rates_do_not_hold_either_is_found(upper: float) -> None:
+    def holds(rate: float) -> bool:  # a machine that falls asleep where queries are rare
+        return 700 * upper <= rate <= 1000 * upper
+
+    found = highest(holds, 1000, resolution=0.02, least=20)
+    assert found == pytest.approx(1000 * upper, rel=0.02)
+
+
 def test_a_search_ends_however_moody_the_machine_is() -> None:
     generator = np.random.default_rng(0)
     calls = 0
