@@ -4,8 +4,8 @@ A convolutional network looks at each frame, a GRU follows them ("Long-term Recu
 Networks", Donahue et al., 2014), and a transformer's block compares the moments before they are
 averaged. Clips are made as in Moving MNIST (Srivastava et al., 2015): a digit that flies straight
 and bounces off the walls, here 14x14 pixels in a frame of 28x28. Which digit is it, and in which of
-eight directions does it fly at the end? The one can be told by any frame, the other only by the
-order of the last ones. Digits held out are seen in no clip of training.
+eight directions does it fly at the end? The one can be told by any frame, the other only by their
+order. Digits held out are seen in no clip of training.
 """
 
 from __future__ import annotations
@@ -67,12 +67,13 @@ def _halve(channels_in: int, channels: int) -> tuple[nn.Module, ...]:
 def clips(images: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A clip (n, 8, 1, 28, 28) of each image (n, 1, 28, 28), and its direction at the end (n,).
 
-    A digit moves by one or two pixels a frame and turns where it touches a wall.
+    A digit moves by one or two pixels a frame and turns where it touches a wall. It starts as often
+    anywhere as it ends there, so a clip played backwards is as likely as it is.
     """
     count, room = len(images), _SIDE - _DIGIT
     digits = functional.avg_pool2d(images, 2).squeeze(1)
     speed = torch.randint(1, 3, (count, 1), generator=generator)
-    start = torch.randint(room // 2, (count, 2), generator=generator) * 2
+    start = (torch.rand(count, 2, generator=generator) * (room // speed + 1)).long() * speed
     drawn = torch.randint(len(_DIRECTIONS), (count,), generator=generator)
     step = torch.tensor(_DIRECTIONS)[drawn] * speed
     # With a side that moves, the wall is a mirror: what is behind it has turned back.
