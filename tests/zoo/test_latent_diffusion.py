@@ -41,7 +41,7 @@ def test_the_stages_in_an_ensemble_make_what_the_pipeline_makes(tmp_path: Path) 
             timing=None,
         )
     (tmp_path / "digits-by-text.ensemble.yaml").write_text(PIPELINE)
-    feeds = latent_diffusion._feeds(6, seed=5)
+    feeds = latent_diffusion.pipeline_feeds(6, seed=5)
     with reference_predict(zoo.load("latent-diffusion-mnist")) as predict:
         wanted = predict(feeds)["image"]
 
@@ -55,7 +55,7 @@ def test_the_stages_in_an_ensemble_make_what_the_pipeline_makes(tmp_path: Path) 
 
 def test_the_words_decide_and_not_the_noise() -> None:
     said = ["a small seven", "the big seven", "a tiny two", "huge two"]
-    noise = latent_diffusion._feeds(1, seed=3)["noise"].repeat(len(said), axis=0)
+    noise = latent_diffusion.pipeline_feeds(1, seed=3)["noise"].repeat(len(said), axis=0)
     feeds = {"tokens": np.array([tokens(one) for one in said]), "noise": noise}
     with reference_predict(zoo.load("latent-diffusion-mnist")) as predict:
         image = predict(feeds)["image"]
