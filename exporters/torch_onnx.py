@@ -139,6 +139,21 @@ def _plainly(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _frozen(model: torch.nn.Module) -> Iterator[None]:
+    """Let no weight need a gradient meanwhile."""
+    trained = [one for one in model.parameters() if one.requires_grad]
+    if not trained:
+        raise _NotThisWayError
+    try:
+        for one in trained:
+            one.requires_grad = False
+        yield
+    finally:
+        for one in trained:
+            one.requires_grad = True
+
+
+@contextlib.contextmanager
 def _unchanged(model: torch.nn.Module) -> Iterator[None]:
     del model
     yield
@@ -146,10 +161,13 @@ def _unchanged(model: torch.nn.Module) -> Iterator[None]:
 
 #: Ways to export: what it is called, whether it traces strictly, and what it does to the model.
 #: Torch cannot convert its fused attention with every mask (T5's, for one) nor grouped products of
-#: experts; tracing strictly takes Python that tracing otherwise cannot follow.
+#: experts. With a mask that is learnt it computes attention in another way while it traces than
+#: while it converts, unless no gradient is asked for. Tracing strictly takes Python that tracing
+#: otherwise cannot follow.
 _WAYS = (
     ("as it is", False, _unchanged),
     ("with plain attention and experts", False, _plainly),
+    ("with frozen weights", False, _frozen),
     ("traced strictly", True, _unchanged),
 )
 
@@ -273,7 +291,7 @@ def _convert(
         if operator:
             raise unsupported(program, operator) from error
         raise ExportError(
-            f"the traced model cannot be converted: {describe(error)}",
+            f"the traced model cannot be converted: {describe(_innermost(error))}",
             where="torch.onnx.export",
             fix="--debug shows the traceback",
         ) from error
@@ -282,6 +300,13 @@ def _convert(
     simplify_converted(converted.model)
     name_outputs(converted.model.graph, output_names)
     return converted.model
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What began it: around that the converter wraps advice to its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _missing_operator(error: BaseException | None) -> str | None:

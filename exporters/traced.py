@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,8 @@ def _attention_with_heads(graph: Graph, node: Node) -> None:
     assert isinstance(query, Node)
     assert callable(attention)
     missing = 4 - query.meta["val"].ndim
+    if missing < 0:
+        _attention_plainly(graph, node)
     if missing <= 0:
         return
     with graph.inserting_before(node):
@@ -71,6 +74,35 @@ def _attention_with_heads(graph: Graph, node: Node) -> None:
         result = _call(graph, node, attention, *args, **kwargs)
         for _ in range(missing):
             result = _call(graph, node, _ATEN.squeeze.dim, result, -3)
+    node.replace_all_uses_with(result)
+    graph.erase_node(node)
+
+
+def _attention_plainly(graph: Graph, node: Node) -> None:
+    """Attention of (n, heads, blocks, length, size), say, as the products it is made of."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | node.kwargs
+    query, key, value, mask = (given.get(name) for name in names[:4])
+    assert isinstance(query, Node)
+    size = query.meta["val"].shape[-1]
+    if given.get("enable_gqa") or not isinstance(size, int):
+        return
+
+    def call(operator: Callable[..., Any], *args: Any, **kwargs: Any) -> Node:
+        return _call(graph, node, operator, *args, **kwargs)
+
+    with graph.inserting_before(node):
+        scaled = call(_ATEN.mul.Tensor, query, given.get("scale") or size**-0.5)
+        scores = call(_ATEN.matmul.default, scaled, call(_ATEN.transpose.int, key, -2, -1))
+        if given.get("is_causal"):
+            mask = call(_ATEN.tril.default, call(_ATEN.ones_like.default, scores, dtype=torch.bool))
+        if isinstance(mask, Node) and mask.meta["val"].dtype == torch.bool:
+            hidden = call(_ATEN.logical_not.default, mask)
+            scores = call(_ATEN.masked_fill.Scalar, scores, hidden, -math.inf)
+        elif isinstance(mask, Node):
+            scores = call(_ATEN.add.Tensor, scores, mask)
+        weights = call(_ATEN.softmax.int, scores, -1)
+        result = call(_ATEN.matmul.default, weights, value)
     node.replace_all_uses_with(result)
     graph.erase_node(node)
 

@@ -37,9 +37,10 @@ class Attention(nn.Module):
         return functional.scaled_dot_product_attention(query, key, value)
 
 
-def feed_forward(width: int) -> nn.Module:
-    """The layer of each token by itself, twice as wide within."""
-    return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+def feed_forward(width: int, times: int = 2) -> nn.Module:
+    """The layer of each token by itself, that many times as wide within."""
+    hidden = times * width
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
 
 class EncoderBlock(nn.Module):

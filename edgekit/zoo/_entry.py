@@ -7,6 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -101,7 +102,10 @@ class Trained(Entry):
     @property
     def checkpoint(self) -> Path:
         """The file of its weights, beside the one that :attr:`build` is written in."""
-        file = sys.modules[self.build.__module__].__file__
+        build = self.build
+        if isinstance(build, partial):  # it is a thing of functools; what it calls is of the file
+            build = build.func
+        file = sys.modules[build.__module__].__file__
         return Path(file or "").resolve().parent / "checkpoints" / f"{self.name}.safetensors"
 
     def workload(self) -> Workload:

@@ -17,7 +17,17 @@ from torch import nn
 from edgekit.spec import Array, Feeds
 from edgekit.workload import Metric, Predict, Workload
 
-__all__ = ["Act", "Best", "Task", "environments", "perceptron", "play"]
+__all__ = [
+    "CART",
+    "PENDULUM",
+    "Act",
+    "Best",
+    "Scaled",
+    "Task",
+    "environments",
+    "perceptron",
+    "play",
+]
 
 #: From many observations (n, ...) to as many actions.
 Act = Callable[[Array], Array]
@@ -27,6 +37,10 @@ _JUDGING, _CHOOSING, _CALIBRATING = 10_000, 20_000, 30_000
 _EPISODES, _CHOSEN_BY, _BATCH, _BATCHES = 50, 20, 64, 8
 #: So often something else than the policy acts while calibrating: it is to see mistakes, too.
 _STRAY = 0.1
+
+#: How large observations become: a cart ends at 2.4 and a pole at 0.21; a pendulum's is a cosine, a
+#: sine, and a speed of at most 8.
+CART, PENDULUM = (2.4, 3.0, 0.21, 3.0), (1.0, 1.0, 8.0)
 
 
 def environments(name: str, count: int) -> VectorEnv[Any, Any, Any]:
@@ -135,19 +149,19 @@ class Best:
     """Keeps the weights of the best policy so far.
 
     Args:
-        task: what judges it.
+        judge: the mean return of the policy as it is, in episodes that choose.
         model: the policy in training.
         enough: with that mean return, twice in a row, training may end.
     """
 
-    def __init__(self, task: Task, model: nn.Module, enough: float) -> None:
-        self._task, self._model, self._enough = task, model, enough
+    def __init__(self, judge: Callable[[], float], model: nn.Module, enough: float) -> None:
+        self._judge, self._model, self._enough = judge, model, enough
         self._best, self._good = -np.inf, 0
         self._weights = model.state_dict()
 
     def judge(self) -> bool:
         """Whether training may end."""
-        found = self._task.chosen(self._model)
+        found = self._judge()
         self._good = self._good + 1 if found >= self._enough else 0
         if found >= self._best:
             self._best = found
@@ -157,6 +171,19 @@ class Best:
     def restore(self) -> None:
         """Put the best weights back."""
         self._model.load_state_dict(self._weights)
+
+
+class Scaled(nn.Module):
+    """Observations (n, d) divided by how large each becomes: of one size, as int8 wants them."""
+
+    sizes: torch.Tensor
+
+    def __init__(self, sizes: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("sizes", torch.tensor(sizes), persistent=False)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation / self.sizes
 
 
 def perceptron(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:

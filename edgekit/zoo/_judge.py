@@ -15,10 +15,11 @@ from edgekit.zoo import mlp_digits, resnet8_mnist
 from edgekit.zoo._classification import digits
 from edgekit.zoo._mnist import mnist
 
-__all__ = ["Judge", "digits_judge", "mnist_judge", "shrunk"]
+__all__ = ["Judge", "digits_judge", "mnist_judge", "shrunk", "spread"]
 
-#: A class of higher probability is recognised with confidence.
-_CONFIDENT = 0.9
+#: A class of higher probability is recognised with confidence: 94 % of the real digits are. With
+#: 0.9 the judge doubts a quarter of these.
+_CONFIDENT = 0.7
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Judge:
         right = self.probabilities(images).argmax(1) == labels
         return {
             "recognised": float(right.mean()),
-            "variety": _spread(images, labels) / _spread(self.real, self.labels),
+            "variety": spread(images, labels) / spread(self.real, self.labels),
         }
 
     def unasked(self, images: Array) -> dict[str, float]:
@@ -95,7 +96,8 @@ def _as_classified(pixels: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(pixels, size=(28, 28), mode="bilinear", align_corners=False)
 
 
-def _spread(images: Array, labels: Array) -> float:
+def spread(images: Array, labels: Array) -> float:
+    """The mean standard deviation of a pixel among images of one label."""
     return float(np.mean([images[labels == one].std(0).mean() for one in np.unique(labels)]))
 
 

@@ -18,26 +18,32 @@ class UNet(nn.Module):
 
     ``forward(image, condition)`` takes images (n, channels, h, w) with even h and w and a vector
     (n or 1, condition) that every block adds to its channels, such as time and class; returns
-    images of the same size.
+    images of the same size. With ``context`` it also looks at states (n, length, context), such as
+    those of a text, by cross-attention (Rombach et al. 2022).
     """
 
-    def __init__(self, channels: int, width: int, condition: int, out: int | None = None) -> None:
+    def __init__(self, channels: int, width: int, condition: int, context: int = 0) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.high = _Block(width, width, condition)
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.low = _Block(2 * width, 2 * width, condition)
-        self.attention = _Attention(2 * width)
+        self.attention = _Attention(2 * width, 2 * width)
+        self.cross = _Attention(2 * width, context) if context else None
         self.lowest = _Block(2 * width, 2 * width, condition)
         self.up = nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1)
         self.merged = _Block(2 * width, width, condition)
         self.norm = nn.GroupNorm(_GROUPS, width)
-        self.head = nn.Conv2d(width, out or channels, 3, padding=1)
+        self.head = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, image: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, image: torch.Tensor, condition: torch.Tensor, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
         high = self.high(self.stem(image), condition)
         low = self.attention(self.low(self.down(high), condition))
+        if self.cross is not None:
+            low = self.cross(low, context)
         up = self.up(self.lowest(low, condition))
         merged = self.merged(torch.cat([up, high], dim=1), condition)
         out: torch.Tensor = self.head(functional.silu(self.norm(merged)))
@@ -73,17 +79,18 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Every place looks at every other one, with one head."""
+    """Every place looks at every other one, or at each of other states, with one head."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, context: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(_GROUPS, channels)
-        self.read = nn.Linear(channels, 3 * channels)
+        self.ask = nn.Linear(channels, channels)
+        self.read = nn.Linear(context, 2 * channels)
         self.write = nn.Linear(channels, channels)
         nn.init.zeros_(self.write.weight)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         places = self.norm(x).flatten(2).transpose(1, 2)
-        query, key, value = self.read(places).chunk(3, dim=2)
-        seen = functional.scaled_dot_product_attention(query, key, value)
+        key, value = self.read(places if context is None else context).chunk(2, dim=2)
+        seen = functional.scaled_dot_product_attention(self.ask(places), key, value)
         return x + self.write(seen).transpose(1, 2).reshape(x.shape)

@@ -17,7 +17,7 @@ from torch import nn
 from edgekit.spec import Array
 from edgekit.workload import Workload
 from edgekit.zoo._entry import Made
-from edgekit.zoo._gym import Best, Task, environments, perceptron
+from edgekit.zoo._gym import CART, Best, Scaled, Task, environments, perceptron
 from edgekit.zoo._replay import Replay
 
 __all__ = ["ENTRIES", "workload"]
@@ -31,16 +31,13 @@ _EXPLORED, _STRAY = 0.16, 0.04
 class _Values(nn.Module):
     """Takes observations (n, 4); gives the value of either action (n, 2)."""
 
-    scale: torch.Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        # A cart ends at 2.4 and a pole at 0.21: values of one size, as int8 wants them.
-        self.register_buffer("scale", torch.tensor([2.4, 3.0, 0.21, 3.0]), persistent=False)
+        self.scaled = Scaled(CART)
         self.layers = perceptron(4, 128, 128, 2)
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        values: torch.Tensor = self.layers(observation / self.scale)
+        values: torch.Tensor = self.layers(self.scaled(observation))
         return values
 
 
@@ -48,7 +45,7 @@ def _fit(model: nn.Module, *, double: bool) -> None:
     drawn = np.random.default_rng(0)
     target = copy.deepcopy(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=_RATE)
-    memory, best = Replay(), Best(_TASK, model, enough=500.0)
+    memory, best = Replay(), Best(partial(_TASK.chosen, model), model, enough=500.0)
     several = environments(_TASK.environment, _ENVIRONMENTS)
     observation, _ = several.reset(seed=0)
     done = np.zeros(_ENVIRONMENTS, bool)

@@ -7,6 +7,7 @@ clipped, several passes over what was just played. Rates are those of RL Baselin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from edgekit.spec import Array
 from edgekit.workload import Workload
 from edgekit.zoo._entry import Made
-from edgekit.zoo._gym import Best, Task, environments, perceptron
+from edgekit.zoo._gym import CART, Best, Scaled, Task, environments, perceptron
 
 __all__ = ["ENTRIES", "workload"]
 
@@ -28,17 +29,14 @@ _RATE, _CLIP, _DISCOUNT, _TRACE = 1e-3, 0.2, 0.98, 0.8
 class _ActorCritic(nn.Module):
     """Takes observations (n, 4); gives the logits of either action (n, 2), and a value (n,)."""
 
-    scale: torch.Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        # A cart ends at 2.4 and a pole at 0.21: values of one size, as int8 wants them.
-        self.register_buffer("scale", torch.tensor([2.4, 3.0, 0.21, 3.0]), persistent=False)
+        self.scaled = Scaled(CART)
         self.actor = perceptron(4, 64, 64, 2, activation=nn.Tanh)
         self.critic = perceptron(4, 64, 64, 1, activation=nn.Tanh)
 
     def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        scaled = observation / self.scale
+        scaled = self.scaled(observation)
         return self.actor(scaled), self.critic(scaled).squeeze(1)
 
 
@@ -56,7 +54,7 @@ class _Played:
 
 def _fit(model: nn.Module) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=_RATE, eps=1e-5)
-    best = Best(_TASK, model, enough=500.0)
+    best = Best(partial(_TASK.chosen, model), model, enough=500.0)
     several = environments(_TASK.environment, _ENVIRONMENTS)
     observation, _ = several.reset(seed=0)
     done = np.zeros(_ENVIRONMENTS, bool)
@@ -83,12 +81,11 @@ def _played(
     columns: list[tuple[torch.Tensor, ...]] = []
     for _ in range(_STEPS):
         logits, value = model(torch.from_numpy(observation))
-        policy = torch.distributions.Categorical(logits=logits)
-        action = policy.sample()
+        action = torch.multinomial(logits.softmax(1), 1)[:, 0]
         after, reward, terminated, truncated, _ = several.step(action.numpy())
         columns.append(
             (
-                torch.from_numpy(observation), action, policy.log_prob(action), value,
+                torch.from_numpy(observation), action, _log_probability(logits, action), value,
                 torch.from_numpy(reward), torch.from_numpy(terminated),
                 torch.from_numpy(terminated | truncated), torch.from_numpy(~done),
             )
@@ -120,12 +117,16 @@ def _advantages(
 def _loss(model: nn.Module, played: _Played, clip: float) -> torch.Tensor:
     valid = played.valid
     logits, value = model(played.observation[valid])
-    policy = torch.distributions.Categorical(logits=logits)
-    ratio = torch.exp(policy.log_prob(played.action[valid]) - played.log_probability[valid])
+    chance = _log_probability(logits, played.action[valid])
+    ratio = torch.exp(chance - played.log_probability[valid])
     advantage = played.advantage[valid]
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     gain = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
     return 0.5 * nn.functional.mse_loss(value, played.wanted[valid]) - gain.mean()
+
+
+def _log_probability(logits: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    return logits.log_softmax(1).gather(1, action[:, None])[:, 0]
 
 
 def _around(model: nn.Module) -> Workload:

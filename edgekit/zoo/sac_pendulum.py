@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 
 from edgekit.workload import Workload
 from edgekit.zoo._entry import Made
-from edgekit.zoo._gym import Best, Task, environments, perceptron
+from edgekit.zoo._gym import PENDULUM, Best, Scaled, Task, environments, perceptron
 from edgekit.zoo._replay import Replay
 
 __all__ = ["ENTRIES", "workload"]
@@ -30,21 +31,18 @@ _WIDTH = 64
 class _Actor(nn.Module):
     """Takes observations (n, 3), cosine, sine and speed; gives the torque (n, 1)."""
 
-    scale: torch.Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        # The speed is at most 8: values of one size, as int8 wants them.
-        self.register_buffer("scale", torch.tensor([1.0, 1.0, 8.0]), persistent=False)
+        self.scaled = Scaled(PENDULUM)
         self.trunk = nn.Sequential(perceptron(3, _WIDTH, _WIDTH), nn.ReLU())
         self.mean, self.log_deviation = nn.Linear(_WIDTH, 1), nn.Linear(_WIDTH, 1)
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        return _TORQUE * torch.tanh(self.mean(self.trunk(observation / self.scale)))
+        return _TORQUE * torch.tanh(self.mean(self.trunk(self.scaled(observation))))
 
     def sample(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """An action in [-1, 1] (n, 1), and the logarithm of its density (n,)."""
-        features = self.trunk(observation / self.scale)
+        features = self.trunk(self.scaled(observation))
         mean, log_deviation = self.mean(features), self.log_deviation(features).clamp(-5, 2)
         noise = torch.randn_like(mean)
         action = torch.tanh(mean + log_deviation.exp() * noise)
@@ -55,15 +53,13 @@ class _Actor(nn.Module):
 class _Critics(nn.Module):
     """Two values (2, n) of an action in a place."""
 
-    scale: torch.Tensor
-
-    def __init__(self, scale: torch.Tensor) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("scale", scale)
+        self.scaled = Scaled(PENDULUM)
         self.both = nn.ModuleList(perceptron(4, _WIDTH, _WIDTH, 1) for _ in range(2))
 
     def forward(self, observation: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        given = torch.cat([observation / self.scale, action], 1)
+        given = torch.cat([self.scaled(observation), action], 1)
         return torch.stack([one(given)[:, 0] for one in self.both])
 
 
@@ -72,7 +68,7 @@ class _Learner:
 
     def __init__(self, actor: _Actor) -> None:
         self.actor = actor
-        self.critics = _Critics(actor.scale)
+        self.critics = _Critics()
         self.target = copy.deepcopy(self.critics)
         self.log_temperature = torch.zeros((), requires_grad=True)
         self._optimizers = [
@@ -109,7 +105,11 @@ class _Learner:
 def _fit(model: nn.Module) -> None:
     assert isinstance(model, _Actor)
     drawn = np.random.default_rng(0)
-    learner, memory, best = _Learner(model), Replay(), Best(_TASK, model, enough=-145.0)
+    learner, memory, best = (
+        _Learner(model),
+        Replay(),
+        Best(partial(_TASK.chosen, model), model, enough=-145.0),
+    )
     several = environments(_TASK.environment, _ENVIRONMENTS)
     observation, _ = several.reset(seed=0)
     done = np.zeros(_ENVIRONMENTS, bool)

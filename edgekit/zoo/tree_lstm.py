@@ -161,7 +161,7 @@ _ENTRY = Made(
     epochs=10,
     rate=1e-2,
     bar=0.98,
-    source="Tree-LSTMs along ListOps' own trees: 0.987 (Havrylov et al., 2019)",
+    source="nothing is random, so one in fifty; boosted trees on the symbols' counts have 0.848",
 )
 ENTRIES = (_ENTRY,)
 workload = _ENTRY.workload

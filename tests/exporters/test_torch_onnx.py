@@ -151,6 +151,18 @@ def test_an_unsupported_operator_is_named_with_its_module(tmp_path: Path) -> Non
     assert caught.value.module == "1.1 (Bessel)"
 
 
+def test_a_failed_conversion_tells_what_began_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def convert(*_: object, **__: object) -> None:
+        cause = ValueError("4 axes only")
+        raise RuntimeError("Failed to convert. Please report to PyTorch") from cause
+
+    monkeypatch.setattr(torch.onnx, "export", convert)
+    with pytest.raises(ExportError, match="ValueError: 4 axes only"):
+        _export(nn.Linear(4, 4), tmp_path, torch.zeros(2, 4))
+
+
 class _Branch(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum() > 0 else x
@@ -226,6 +238,28 @@ def test_attention_is_exported_plain_where_torch_cannot_and_put_back(tmp_path: P
     assert before != "eager"
     export_onnx(model, inputs, tmp_path / "m.onnx", dynamic={}, output_names=names, opset=20)
     assert model.config._attn_implementation == before
+
+
+class _Biased(nn.Module):
+    """Attention with a learnt bias for each distance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.distance = nn.Embedding(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = x.unflatten(2, (2, 4)).transpose(1, 2)
+        place = torch.arange(x.shape[1])
+        bias = self.distance((place - place[:, None]).abs()).permute(2, 0, 1).unsqueeze(0)
+        mixed = nn.functional.scaled_dot_product_attention(parts, parts, parts, attn_mask=bias)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+def test_attention_with_a_learnt_bias_is_exported_and_stays_learnt(tmp_path: Path) -> None:
+    model = _Biased().eval()
+    path = _export(model, tmp_path, torch.randn(2, 5, 8), dynamic={"x": {0: "batch", 1: "place"}})
+    _same(model, path, torch.randn(3, 7, 8))
+    assert model.distance.weight.requires_grad
 
 
 def test_where_no_way_works_each_way_says_why(tmp_path: Path) -> None:

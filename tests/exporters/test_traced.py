@@ -89,3 +89,43 @@ def test_attention_without_heads_is_exported(tmp_path: Path, engine: str) -> Non
     with runtimes.get(engine).load(path) as session:
         made = session.run({"x": x.numpy(), "mask": mask.numpy()})["y"]
     np.testing.assert_allclose(made, _Attending()(x, mask).numpy(), atol=1e-5)
+
+
+class _ByBlocks(nn.Module):
+    def __init__(self, *, causal: bool, mask: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.causal = causal
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(
+            x, x * 0.5, x + 1.0, attn_mask=self.mask, is_causal=self.causal
+        )
+
+
+_SEEN = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        _ByBlocks(causal=False),
+        _ByBlocks(causal=True),
+        _ByBlocks(causal=False, mask=_SEEN),
+        _ByBlocks(causal=False, mask=(_SEEN > 0.3) | torch.eye(6, dtype=torch.bool)),
+    ],
+    ids=["plain", "causal", "bias", "mask"],
+)
+def test_attention_by_blocks_is_exported(tmp_path: Path, attention: nn.Module) -> None:
+    path = export_onnx(
+        attention,
+        {"x": torch.randn(2, 2, 3, 6, 4)},
+        tmp_path / "m.onnx",
+        dynamic={"x": {0: "batch"}},
+        output_names=["y"],
+        opset=20,
+    )
+    x = torch.randn(5, 2, 3, 6, 4, generator=torch.Generator().manual_seed(1))
+    with runtimes.get("onnxruntime").load(path) as session:
+        made = session.run({"x": x.numpy()})["y"]
+    np.testing.assert_allclose(made, attention(x).numpy(), rtol=1e-4, atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,12 @@ def test_a_copy_with_another_model_is_trained_and_kept(
     assert not caplog.text
     first, second = (w.model.state_dict()["0.weight"] for w in (workload, again))
     assert (first == second).all()
+
+
+def test_a_checkpoint_is_beside_the_file_of_what_a_partial_builds() -> None:
+    entry = mlp_digits.ENTRIES[0]
+    bound = replace(entry, build=partial(entry.build))
+    assert bound.checkpoint == entry.checkpoint
 
 
 def test_a_checkpoint_of_another_model_is_one_line(copied: Path) -> None:

@@ -86,8 +86,8 @@ _STAYS_FLOAT = MappingProxyType(
         "sequence lengths of an edge device and costs accuracy",
         "GlobalAveragePool": "on OpenVINO one more rounding, and measured 3 % slower",
         "Gather": "an embedding lookup is a copy; weight-only int8 makes it smaller",
-        "ConvTranspose": "ONNX Runtime has no integer kernel; OpenVINO takes its own only without a "
-        "zero point, and measured on AVX2 it is slower than the float one",
+        "ConvTranspose": "ONNX Runtime has no integer kernel; OpenVINO takes its own without a "
+        "zero point only, and measured on AVX2 it is slower than the float one",
         "LSTM, GRU, RNN": "no engine has a static int8 kernel; see dynamic-int8",
     }
 )

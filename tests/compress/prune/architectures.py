@@ -28,7 +28,9 @@ def _zoo(name: str) -> Callable[[], Built]:
     return build
 
 
-for _name in zoo.names():
+#: Of these the table of vectors is all there is, and a vector's numbers are what they give.
+WHOLE = ("cbow-wordnet", "skipgram-wordnet")
+for _name in [name for name in zoo.names() if name not in WHOLE]:
     MODELS[_name] = _zoo(_name)
 
 

@@ -10,10 +10,12 @@ from edgekit.exporters.torch_onnx import export_onnx
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from edgekit import zoo
 from edgekit.compress.prune.find import find_groups
 from edgekit.compress.prune.surgery import keep
+from edgekit.errors import CompressError
 from tests.compress.prune import small_nets  # noqa: F401, registers its own
-from tests.compress.prune.architectures import MODELS
+from tests.compress.prune.architectures import MODELS, WHOLE
 
 
 def _outputs(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -48,3 +50,10 @@ def test_half_of_every_group_can_go(name: str, tmp_path: Path) -> None:
     feeds = {one.name: feeds[one.name] for one in session.get_inputs()}
     for mine, theirs in zip(outputs, session.run(None, feeds), strict=True):
         np.testing.assert_allclose(theirs, mine.detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_table_whose_columns_are_the_output_is_left_whole(name: str) -> None:
+    workload = zoo.load(name)
+    with pytest.raises(CompressError, match="nothing can be pruned: output 0"):
+        find_groups(workload.model, dict(workload.example_inputs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -58,9 +58,10 @@ def test_an_embedding_learns_from_sentences_without_labels() -> None:
     assert _cosine(workload, context, model) > before + 0.05
 
 
-def _few(workload: Workload, epoch: int) -> Iterable[Mapping[str, torch.Tensor]]:
+def _few(workload: Workload, epoch: int) -> Iterator[Mapping[str, torch.Tensor]]:
     assert workload.unlabelled is not None
-    return islice(workload.unlabelled(epoch), 12)
+    for batch in islice(workload.unlabelled(epoch), 12):
+        yield {name: tensor[:12] for name, tensor in batch.items()}
 
 
 @torch.no_grad()
