@@ -131,25 +131,30 @@ def _cover(kind: Array, generator: np.random.Generator) -> Array:
 
 
 def _circle(x: Array, y: Array, radius: Array) -> Array:
-    return np.hypot(x, y) - radius
+    beyond: Array = np.hypot(x, y) - radius
+    return beyond
 
 
 def _square(x: Array, y: Array, radius: Array) -> Array:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.85 * radius
+    beyond: Array = np.maximum(np.abs(x), np.abs(y)) - 0.85 * radius
+    return beyond
 
 
 def _triangle(x: Array, y: Array, radius: Array) -> Array:
-    return np.maximum(y - 0.8 * radius, (1.8 * np.abs(x) - y - radius) / 2.06)
+    beyond: Array = np.maximum(y - 0.8 * radius, (1.8 * np.abs(x) - y - radius) / 2.06)
+    return beyond
 
 
 def _cross(x: Array, y: Array, radius: Array) -> Array:
     long, short = radius, 0.33 * radius
     x, y = np.abs(x), np.abs(y)
-    return np.minimum(np.maximum(x - long, y - short), np.maximum(y - long, x - short))
+    beyond: Array = np.minimum(np.maximum(x - long, y - short), np.maximum(y - long, x - short))
+    return beyond
 
 
 def _ring(x: Array, y: Array, radius: Array) -> Array:
-    return np.abs(np.hypot(x, y) - 0.75 * radius) - 0.25 * radius
+    beyond: Array = np.abs(np.hypot(x, y) - 0.75 * radius) - 0.25 * radius
+    return beyond
 
 
 #: Pixels from a shape's border, below 0 inside, at (x, y) from its centre; y grows downwards.
