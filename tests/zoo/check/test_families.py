@@ -11,7 +11,7 @@ from edgekit.zoo.check.model import check_model
 #: Small ones, of as many kinds as can be: loops, graphs of any size, several outputs.
 NAMES = (
     "mlp-digits", "siamese-mnist", "gru-digits", "gcn-karate", "vit-mnist", "ddim-digits",
-    "simclr-mnist", "nerf-balls", "ppo-cartpole",
+    "simclr-mnist", "clip-scenes", "nerf-balls", "ppo-cartpole",
 )  # fmt: skip
 #: A loop of eight networks, for which TensorRT's builder takes two minutes.
 LONG = {"ddim-digits"}
