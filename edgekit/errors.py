@@ -176,10 +176,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     Of equally close ones it is the one that begins alike for longest.
     """
 
-    def closeness(other: str) -> tuple[float, int]:
+    def closeness(other: str) -> tuple[float, int, str]:
         ratio = difflib.SequenceMatcher(None, other, word).ratio()
         alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False))
-        return ratio, len(list(alike))
+        return ratio, len(list(alike)), other
 
     found = max(known, key=closeness, default="")
     return found if found and closeness(found)[0] >= 0.5 else None

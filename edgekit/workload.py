@@ -157,7 +157,6 @@ class Workload:
         self._require_known(self.pad, "pad", self.example_inputs)
         if not isinstance(self.model, Path):
             self._require_known(dict.fromkeys(self.state.values()), "state", self.output_names)
-            self._require_names_apart(where)
 
     def _require_known(self, given: Iterable[str], what: str, known: Iterable[str]) -> None:
         for name in given:
@@ -167,16 +166,6 @@ class Workload:
                     f"there is no {name!r}{hint}",
                     where=f"workload {self.name!r}, {what}",
                     fix=f"There are {', '.join(known)}",
-                )
-
-    def _require_names_apart(self, where: str) -> None:
-        """A graph has each name once: the exporter would call the output otherwise, unasked."""
-        for name in self.output_names:
-            if name in self.example_inputs:
-                raise WorkloadError(
-                    f"an input and an output are both called {name!r}",
-                    where=where,
-                    fix=f"Name the output otherwise in output_names, 'next_{name}' say",
                 )
 
     @property

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ def export_onnx(
     Raises:
         UnsupportedOperatorError: an operator has no ONNX counterpart; names it and its module.
         ExportError: the model cannot be traced, or the result fails ``onnx.checker``.
+        WorkloadError: an output is called as an input.
     """
+    _require_names_apart(example_inputs, output_names)
     examples = {name: _double_ones(x, dynamic.get(name, {})) for name, x in example_inputs.items()}
     training = model.training
     model.eval()
@@ -75,6 +77,17 @@ def export_onnx(
         inputs, outputs = graph.graph.inputs, graph.graph.outputs
         save_program(runnable(traced), program, tensor_specs(inputs), tensor_specs(outputs))
     return path
+
+
+def _require_names_apart(inputs: Iterable[str], outputs: Sequence[str]) -> None:
+    """A graph has each name once: the converter would call the output otherwise, unasked."""
+    for name in inputs:
+        if name in outputs:
+            raise WorkloadError(
+                f"an input and an output are both called {name!r}",
+                where="workload",
+                fix=f"Name the output otherwise in output_names, 'next_{name}' say",
+            )
 
 
 def _exported(

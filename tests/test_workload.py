@@ -96,16 +96,6 @@ def test_names_that_are_not_there_are_refused(
         )
 
 
-def test_an_output_that_is_called_as_an_input_is_refused(network: torch.nn.Module) -> None:
-    with pytest.raises(WorkloadError, match="an input and an output are both called 'image'"):
-        Workload(
-            name="w",
-            model=network,
-            example_inputs={"image": torch.zeros(2, 3, 16, 16)},
-            output_names=["image"],
-        )
-
-
 def test_a_second_example_says_what_is_dynamic(network: torch.nn.Module) -> None:
     one, other = ({"image": torch.zeros(2, 3, size, size)} for size in (16, 20))
     made = Workload(name="w", model=network, example_inputs=one, other_inputs=other)

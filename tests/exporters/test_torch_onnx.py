@@ -133,6 +133,18 @@ def test_each_output_has_its_name_also_where_several_are_one_tensor(tmp_path: Pa
             np.testing.assert_array_equal(made[name], wanted.detach().numpy())
 
 
+def test_an_output_that_is_called_as_an_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match="an input and an output are both called 'x'"):
+        export_onnx(
+            nn.Linear(4, 3),
+            {"x": torch.zeros(2, 4)},
+            tmp_path / "m.onnx",
+            dynamic={},
+            output_names=["x"],
+            opset=18,
+        )
+
+
 def test_training_mode_is_restored(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout()).train()
     _export(model, tmp_path, torch.zeros(2, 4))

@@ -30,7 +30,12 @@ def _zoo(name: str) -> Callable[[], Built]:
 
 #: Of these the table of vectors is all there is, and a vector's numbers are what they give.
 WHOLE = ("cbow-wordnet", "skipgram-wordnet")
-for _name in [name for name in zoo.names() if name not in WHOLE]:
+#: Networks that are here already: unrolled, a part of them apart, or taught otherwise.
+TWINS = (
+    "byol-mnist", "ddim-digits", "double-dqn-cartpole", "latent-diffusion-decoder",
+    "latent-diffusion-sampler", "latent-diffusion-text", "moco-mnist", "seq2seq-dates-beam",
+)  # fmt: skip
+for _name in [name for name in zoo.names() if name not in {*WHOLE, *TWINS}]:
     MODELS[_name] = _zoo(_name)
 
 
