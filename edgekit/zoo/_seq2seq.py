@@ -7,15 +7,21 @@ has ten steps, which stand one behind the other in an exported graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from edgekit.compress.base import ModuleContext
+from edgekit.compress.train.loop import finetune
+from edgekit.compress.train.settings import FineTune
+from edgekit.workload import Training, Workload
 from edgekit.zoo._dates import CHARACTERS, LENGTH, SYMBOLS
+from edgekit.zoo._entry import Trained
 
-__all__ = ["BEAM", "BeamSearch", "Seq2Seq", "Taught"]
+__all__ = ["BEAM", "BeamSearch", "Seq2Seq", "teach"]
 
 BEAM = 4
 _SIZE = 64
@@ -103,12 +109,43 @@ class BeamSearch(nn.Module):
         return dates, likelihood
 
 
-class Taught(nn.Module):
+class Decoder(Protocol):
+    """Writes symbol by symbol."""
+
+    def decode(
+        self, source: torch.Tensor, follow: Callable[[int, torch.Tensor], torch.Tensor], /
+    ) -> Any:
+        """Scores first, each step going on from the symbol ``follow(step, scores)``."""
+
+
+class _Taught(nn.Module):
     """The same in training, where the symbol before the one asked for is the right one."""
 
-    def __init__(self, model: Seq2Seq) -> None:
+    def __init__(self, model: Decoder) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, text: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        return self.model.decode(text, lambda step, _: wanted[:, step])
+    def forward(self, source: torch.Tensor, wanted: torch.Tensor) -> Any:
+        return self.model.decode(source, lambda step, _: wanted[:, step])
+
+
+def teach(model: Decoder, training: Training, outputs: Sequence[str], entry: Trained) -> None:
+    """Train a decoder with the right symbols given, as usual.
+
+    Args:
+        model: what is trained.
+        training: its batches have the input of ``decode`` and what is ``wanted`` (n, steps).
+        outputs: names of what ``decode`` gives.
+        entry: says how long, and how fast.
+    """
+    taught = _Taught(model)
+    first = next(iter(training.batches(0)))
+    workload = Workload(
+        name=entry.name,
+        model=taught,
+        example_inputs={name: batch[:2] for name, batch in first.items()},
+        output_names=outputs,
+        training=training,
+    )
+    settings = FineTune(epochs=entry.epochs, rate=entry.rate)
+    finetune(workload, taught, settings, ModuleContext(), label=entry.name)

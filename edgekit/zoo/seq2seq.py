@@ -14,14 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.workload import Metric, Predict, Training, Workload
 from edgekit.zoo._batches import in_order, shuffled
 from edgekit.zoo._dates import dates
 from edgekit.zoo._entry import Entry, Loaded, Made
-from edgekit.zoo._seq2seq import BeamSearch, Seq2Seq, Taught
+from edgekit.zoo._seq2seq import BeamSearch, Seq2Seq, teach
 
 __all__ = ["ENTRIES", "workload"]
 
@@ -30,7 +27,7 @@ _TRAINED, _HELD_OUT = 12_800, 1000
 
 
 def _around(model: nn.Module) -> Workload:
-    return _workload(_GREEDY, model, ("scores", "symbols"), Training(_batches, _loss))
+    return _workload(_GREEDY, model, ("scores", "symbols"), _TRAINING)
 
 
 def _beam() -> Workload:
@@ -66,6 +63,9 @@ def _loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]
     return functional.cross_entropy(outputs["scores"].flatten(0, 1), batch["wanted"].flatten())
 
 
+_TRAINING = Training(_batches, _loss)
+
+
 def _evaluate(predict: Predict) -> dict[str, float]:
     """How many held-out dates are right in all ten symbols; a beam search's are its first."""
     texts, wanted = dates(_HELD_OUT, held_out=True)
@@ -78,19 +78,9 @@ def _evaluate(predict: Predict) -> dict[str, float]:
 
 
 def _fit(model: nn.Module) -> None:
-    """With the right symbols given, as usual; the workload's own training is without them."""
+    """With the right symbols given; the workload's own training is without them."""
     assert isinstance(model, Seq2Seq)
-    taught = Taught(model)
-    example = {name: batch[:2] for name, batch in next(_batches(0)).items()}
-    workload = Workload(
-        name=_GREEDY.name,
-        model=taught,
-        example_inputs=example,
-        output_names=["scores"],
-        training=Training(_batches, _loss),
-    )
-    settings = FineTune(epochs=_GREEDY.epochs, rate=_GREEDY.rate)
-    finetune(workload, taught, settings, ModuleContext(), label=_GREEDY.name)
+    teach(model, _TRAINING, ["scores"], _GREEDY)
 
 
 _SOURCE = (
