@@ -21,8 +21,8 @@ __all__ = ["HEADS", "WIDTH", "Language", "read"]
 
 WIDTH, HEADS = 48, 4
 _BLOCKS = 2
-_TEXTS, _BATCH = 12800, 128
-_EPOCHS, _RATE = 16, 5e-3
+_TEXTS, _BATCH = 6400, 64
+_EPOCHS, _RATE = 20, 4e-3
 
 
 class Language(nn.Module):

@@ -18,7 +18,7 @@ import numpy as np
 from edgekit.spec import Array
 from edgekit.zoo._things import CELLS, COLOURS, HELD_OUT, KINDS, SHAPES, render
 
-__all__ = ["CONTEXT", "IMAGE", "ITEM", "SHOTS", "WORDS", "episodes", "texts"]
+__all__ = ["CONTEXT", "IMAGE", "ITEM", "SHOTS", "WORDS", "episodes", "lessons", "texts"]
 
 #: Images with a word before the one that is asked about.
 SHOTS = 4
@@ -42,55 +42,63 @@ _OF_VALUE = np.array([[value in kind for value in _VALUES] for kind in KINDS])
 
 def texts(count: int, generator: np.random.Generator) -> Array:
     """Texts of eight items each, which have four names and words: int64 (count, 24)."""
-    asked, values, words = _meanings(count, generator)
     item = generator.integers(SHOTS, size=(count, _ITEMS))
-    named = _named(asked, np.take_along_axis(values, item, 1), generator)
-    return _written(named, np.take_along_axis(words, item, 1))
+    return _told(item, generator.random((count, 1)) ** 4, generator)[0]
 
 
-def episodes(
-    count: int, generator: np.random.Generator, *, held_out: bool, named: bool = False
-) -> dict[str, Array]:
-    """Five images, the tokens up to the word that is asked for, and that word's token.
+def lessons(count: int, generator: np.random.Generator) -> dict[str, Array]:
+    """Episodes to learn from, of things that come in any order and again.
+
+    Some of their texts have names, in some episodes most and in others few: easier ones, with
+    which learning begins. Things of a held-out kind are never shown. See :func:`episodes`.
+    """
+    item = generator.integers(SHOTS, size=(count, SHOTS + 1))
+    tokens, values = _told(item, generator.random((count, 1)) ** 2, generator)
+    return _illustrated(tokens, _kinds(values, generator, ~HELD_OUT), generator)
+
+
+def episodes(count: int, generator: np.random.Generator, *, held_out: bool) -> dict[str, Array]:
+    """Four images with a word each, one that asks for a word, and that word's token.
 
     Args:
         count: of episodes.
         generator: draws them.
         held_out: whether each asks about a thing of a kind that is never shown otherwise.
-        named: some of the texts have names, in some episodes most and in others few: easier ones,
-            with which learning begins.
 
     Returns:
         ``images`` (count, 5, 3, 32, 32), ``tokens`` (count, 14) and ``answer`` (count,), int64.
     """
-    asked, values, words = _meanings(count, generator)
-    item = generator.integers(SHOTS, size=(count, 1))
-    shown = _kinds(values, generator, ~HELD_OUT | held_out)
-    last = _kinds(np.take_along_axis(values, item, 1), generator, held_out == HELD_OUT)
-    answer = np.take_along_axis(words, item, 1)
-    names = np.concatenate([values, np.take_along_axis(values, item, 1)], 1)
-    names = _named(asked, names, generator) if named else asked[:, None].repeat(SHOTS + 1, 1)
-    tokens = _written(names, np.concatenate([words, answer], 1))
-    return {
-        "images": _pictures(np.concatenate([shown, last], 1), generator),
-        "tokens": tokens[:, :-1],
-        "answer": answer[:, 0],
-    }
+    item = np.arange(SHOTS + 1).repeat(count).reshape(-1, count).T
+    item[:, SHOTS] = generator.integers(SHOTS, size=count)
+    tokens, values = _told(item, np.ones((count, 1)), generator)
+    shown = _kinds(values[:, :SHOTS], generator, ~HELD_OUT | np.bool_(held_out))
+    last = _kinds(values[:, SHOTS:], generator, np.equal(HELD_OUT, held_out))
+    return _illustrated(tokens, np.concatenate([shown, last], 1), generator)
 
 
-def _meanings(count: int, generator: np.random.Generator) -> tuple[Array, Array, Array]:
-    """What is asked for (count,), a token; four values of it, and a word's token for each."""
+def _told(item: Array, share: Array, generator: np.random.Generator) -> tuple[Array, Array]:
+    """Items (n, items), each one of four, as tokens (n, 3 * items); and what these four are.
+
+    They are all colours, or all shapes, and each has a word. A share (n, 1) is not named.
+    """
+    count = len(item)
     attribute = generator.integers(len(_ASKED), size=(count, 1))
     is_shape = np.arange(len(_VALUES)) >= len(COLOURS)
-    order = generator.random((count, len(_VALUES))) + (is_shape != attribute)
-    words = generator.random((count, len(_NEW))).argsort(1)[:, :SHOTS] + WORDS.index(_NEW[0])
-    return attribute[:, 0] + WORDS.index(_ASKED[0]), order.argsort(1)[:, :SHOTS], words
+    order = (generator.random((count, len(_VALUES))) + (is_shape != attribute)).argsort(1)
+    values = np.take_along_axis(order, item, 1)
+    words = np.take_along_axis(generator.random((count, len(_NEW))).argsort(1), item, 1)
+    hidden = generator.random(item.shape) < share
+    names = np.where(hidden, attribute + WORDS.index(_ASKED[0]), values + WORDS.index(_VALUES[0]))
+    tokens = np.stack([np.full_like(item, IMAGE), names, words + WORDS.index(_NEW[0])], 2)
+    return tokens.reshape(count, -1), values
 
 
-def _named(asked: Array, values: Array, generator: np.random.Generator) -> Array:
-    """The names of values (n, items), as tokens, or what is asked for in place of a few or most."""
-    hidden = generator.random(values.shape) < generator.random((len(values), 1)) ** 2
-    return np.where(hidden, asked[:, None], values + WORDS.index(_VALUES[0]))
+def _illustrated(tokens: Array, kinds: Array, generator: np.random.Generator) -> dict[str, Array]:
+    return {
+        "images": _pictures(kinds, generator),
+        "tokens": tokens[:, :-1],
+        "answer": tokens[:, -1],
+    }
 
 
 def _kinds(values: Array, generator: np.random.Generator, allowed: Array) -> Array:
@@ -108,9 +116,3 @@ def _pictures(kinds: Array, generator: np.random.Generator) -> Array:
     scenes[np.arange(kinds.size), generator.integers(CELLS, size=kinds.size)] = kinds.ravel()
     images = render(scenes, generator)
     return images.reshape(*kinds.shape, *images.shape[1:])
-
-
-def _written(named: Array, words: Array) -> Array:
-    """Items (n, items) of an image, a name and a word, as tokens (n, 3 * items)."""
-    items = np.stack([np.full_like(named, IMAGE), named, words], 2)
-    return items.reshape(len(items), -1)

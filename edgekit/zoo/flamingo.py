@@ -7,8 +7,8 @@ each block of the language model a layer of gated cross-attention lets each word
 right before it; its gates are 0 at first, so that training begins with what the language model
 says. What came before, images and words in turn, tells the task.
 
-The language model, which read made-up words for colours and shapes, copies the right one where
-these are named. Here they are only shown.
+The language model has read of colours and shapes by their names, each called by a made-up word, and
+says that word where a name comes again. Here they are only shown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.nn import functional
 from edgekit.compress.base import ModuleContext
 from edgekit.compress.train.loop import finetune
 from edgekit.compress.train.settings import FineTune
-from edgekit.spec import Array
+from edgekit.spec import BATCH, Array
 from edgekit.workload import Metric, Predict, Training, Workload
 from edgekit.zoo import clip
 from edgekit.zoo._attention import Cross
@@ -32,12 +32,12 @@ from edgekit.zoo._batches import in_order, shuffled
 from edgekit.zoo._encoder import feed_forward
 from edgekit.zoo._entry import Made
 from edgekit.zoo._language import HEADS, WIDTH, Language, read
-from edgekit.zoo._new_words import IMAGE, episodes
+from edgekit.zoo._new_words import IMAGE, episodes, lessons
 
 __all__ = ["ENTRIES", "Flamingo", "workload"]
 
 _SEEN = 4
-_TRAINED, _EPOCHS, _RATE = 2048, 26, 3e-3
+_TRAINED, _EPOCHS, _RATE = 2048, 28, 6e-3
 _BATCH = 64
 #: Seeds of what no model is trained on; those of training are the numbers of epochs.
 _CALIBRATION, _HELD_OUT = 10**6, 10**6 + 1
@@ -77,8 +77,10 @@ class _Gated(nn.Module):
 
 
 class Flamingo(nn.Module):
-    """Images (n, 5, 3, 32, 32), float32 in [0, 1], and tokens (n, 14), int64, of which the first
-    is an image's, to logits of the tokens behind them (n, 14, 30).
+    """Images (n, images, 3, 32, 32), float32 in [0, 1], and tokens (n, length), int64, which begin
+    with an image's, to logits of the tokens behind them (n, length, 30).
+
+    How many images are shown is up to the call; it has learnt with five and 14 tokens.
     """
 
     def __init__(self) -> None:
@@ -98,7 +100,8 @@ class Flamingo(nn.Module):
         seen = self.resampler(self.images(images.flatten(0, 1)))
         seen = seen.unflatten(0, (-1, images.shape[1]))
         image = torch.arange(images.shape[1], device=images.device) + 1
-        own = (tokens == IMAGE).cumsum(1).unsqueeze(2) == image  # the last one before a token
+        count = (tokens == IMAGE).cumsum(1).clamp(min=1).minimum(image[-1])
+        own = count.unsqueeze(2) == image  # the one right before a token
         own = own.unsqueeze(3).expand(-1, -1, -1, seen.shape[2]).flatten(2).unsqueeze(1)
         x, before = self.language.begun(tokens)
         for bridge, block in zip(self.bridges, self.language.blocks, strict=True):
@@ -132,6 +135,7 @@ def _around(model: nn.Module) -> Workload:
         model=model,
         example_inputs={name: torch.from_numpy(array[:2]) for name, array in feeds.items()},
         output_names=["logits"],
+        dynamic_shapes={"images": {0: BATCH, 1: "images"}, "tokens": {0: BATCH, 1: "length"}},
         calibration=lambda: in_order(feeds, 32),
         evaluate=_evaluate,
         metric=Metric("accuracy"),
@@ -142,9 +146,7 @@ def _around(model: nn.Module) -> Workload:
 
 def _batches(epoch: int) -> Iterator[dict[str, torch.Tensor]]:
     """New episodes in each epoch."""
-    generator = np.random.default_rng(epoch)
-    shown = episodes(_TRAINED, generator, held_out=False, named=True)
-    return shuffled(shown, _BATCH, epoch)
+    return shuffled(lessons(_TRAINED, np.random.default_rng(epoch)), _BATCH, epoch)
 
 
 def _loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -170,8 +172,8 @@ _ENTRY = Made(
     build=Flamingo,
     make=_around,
     fit=_fit,
-    bar=0.8,
-    source="TODO",
+    bar=0.85,
+    source="the word of the image that is nearest by CLIP: 0.69; no images: 0.25; no shots: 0.07",
 )
 ENTRIES = (_ENTRY,)
 workload = _ENTRY.workload

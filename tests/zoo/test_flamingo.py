@@ -50,6 +50,16 @@ def test_a_word_goes_with_its_image() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("shots", [1, 2, 3])
+def test_fewer_images_do_for_what_they_show(shots: int) -> None:
+    images, tokens, answer = _shown()
+    images, tokens = images[:, SHOTS - shots :], tokens[:, ITEM * (SHOTS - shots) :]
+    known = (tokens == torch.from_numpy(answer)[:, None]).any(1).numpy()
+    found = _model()(images[known], tokens[known])[:, -1].argmax(1).numpy()
+    assert (found == answer[known]).mean() > 0.9
+
+
+@torch.no_grad()
 def test_before_the_language_model_mixes_them_words_see_the_image_right_before() -> None:
     model = _model()
     images, tokens, _ = _shown(3)

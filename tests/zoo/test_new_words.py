@@ -7,7 +7,7 @@ import pytest
 
 from edgekit.spec import Array
 from edgekit.zoo import _new_words
-from edgekit.zoo._new_words import IMAGE, ITEM, SHOTS, WORDS, episodes, texts
+from edgekit.zoo._new_words import IMAGE, ITEM, SHOTS, WORDS, episodes, lessons, texts
 from edgekit.zoo._things import COLOURS, HELD_OUT, KINDS, SHAPES
 
 
@@ -40,7 +40,7 @@ def test_only_what_is_asked_about_is_always_of_a_held_out_kind(drawn: dict[str, 
 
 def test_training_shows_no_held_out_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_new_words, "_pictures", lambda kinds, _generator: kinds)
-    learnt = episodes(300, np.random.default_rng(0), held_out=False, named=True)
+    learnt = lessons(300, np.random.default_rng(0))
     assert not HELD_OUT[learnt["images"]].any()
 
 
