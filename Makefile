@@ -26,7 +26,7 @@ test: $(READY)  ## Every test, slow ones included, a process a core.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 zoo: $(READY)  ## Every model of the zoo the whole way; goes on where it was stopped.
-	mkdir -p build && $(BIN)/edgekit zoo check --gpu sm89 --output build/zoo.jsonl
+	mkdir -p build && $(BIN)/edgekit zoo check --gpu sm89 --jobs 2 --output build/zoo.jsonl
 
 lint: $(READY)  ## Formatting, lint, types.
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ from edgekit.spec import Array, TensorSpec
 
 __all__ = [
     "DEQUANTIZED",
+    "ELEMENTWISE",
     "INFERENCE_PRECISION",
     "MODULE",
     "add_constant",
@@ -41,6 +42,15 @@ INFERENCE_PRECISION = "edgekit.inference_precision"
 DEQUANTIZED = "_dequantized"
 #: Key of a node's metadata: path and class of the PyTorch module that it comes from.
 MODULE = "edgekit.module"
+#: Operators that treat each element alone, constants broadcast: a transpose may stand before or
+#: behind them.
+ELEMENTWISE = frozenset(
+    {
+        "Abs", "Add", "Cast", "Ceil", "Clip", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu",
+        "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Max", "Min", "Mul", "Neg", "Pow",
+        "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
+    }
+)  # fmt: skip
 
 
 def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:

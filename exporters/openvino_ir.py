@@ -12,6 +12,7 @@ from edgekit.exporters.base import ExportOptions, Format
 from edgekit.exporters.fourier import transform_first_axis
 from edgekit.exporters.graph import INFERENCE_PRECISION, MODULE
 from edgekit.exporters.openvino_weights import digests, turn_back
+from edgekit.exporters.reductions import part_reductions
 from edgekit.exporters.sparse_weights import SPARSE_RATE, has_sparse_int8
 
 from edgekit.errors import ExportError
@@ -85,7 +86,7 @@ def _read(onnx_path: Path) -> ov.Model:
     import openvino as ov
 
     graph = ir.load(onnx_path)
-    if not transform_first_axis(graph):
+    if not transform_first_axis(graph) + part_reductions(graph):
         return ov.Core().read_model(onnx_path)
     ir.external_data.load_to_model(graph)  # no file is beside what is read from memory
     return ov.Core().read_model(ir.to_proto(graph).SerializeToString())

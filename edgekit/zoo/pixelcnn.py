@@ -15,9 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from edgekit.spec import Array
-from edgekit.workload import Metric, Predict, Workload
-from edgekit.zoo._entry import Made
-from edgekit.zoo._levels import LEVELS, calibration, held_out_levels, training
+from edgekit.workload import Predict
+from edgekit.zoo._levels import LEVELS, likelihood
 
 __all__ = ["ENTRIES", "sample", "workload"]
 
@@ -91,10 +90,7 @@ def sample(predict: Predict, count: int, seed: int) -> Array:
     return image
 
 
-def _feeds(
-    levels: torch.Tensor, generator: torch.Generator | None = None
-) -> dict[str, torch.Tensor]:
-    del generator  # nothing is random
+def _feeds(levels: torch.Tensor, _: torch.Generator) -> dict[str, torch.Tensor]:
     return {"image": levels.float() / (LEVELS - 1)}
 
 
@@ -102,36 +98,15 @@ def _bits(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> t
     return functional.cross_entropy(outputs["logits"], batch["levels"][:, 0]) / math.log(2)
 
 
-def _evaluate(predict: Predict) -> dict[str, float]:
-    levels = torch.from_numpy(held_out_levels())
-    logits = torch.from_numpy(
-        np.asarray(predict({"image": _feeds(levels)["image"].numpy()})["logits"])
-    )
-    return {"bits_per_pixel": float(_bits({"logits": logits}, {"levels": levels}))}
-
-
-def _around(model: nn.Module) -> Workload:
-    return Workload(
-        name="pixelcnn-digits",
-        model=model,
-        example_inputs=_feeds(torch.from_numpy(held_out_levels()[:2])),
-        output_names=["logits"],
-        calibration=calibration(_feeds),
-        evaluate=_evaluate,
-        metric=Metric("bits_per_pixel", higher_is_better=False, max_drop=0.02),  # 1 %
-        training=training(_feeds, _bits),
-        description=_ENTRY.description,
-    )
-
-
-_ENTRY = Made(
-    name="pixelcnn-digits",
-    family="generative",
-    description="PixelCNN of 8x8 digits: the level of each pixel from those before it.",
+_ENTRY = likelihood(
+    "pixelcnn-digits",
+    "PixelCNN of 8x8 digits: the level of each pixel from those before it.",
+    _PixelCNN,
+    outputs=["logits"],
+    feeds=_feeds,
+    bits=_bits,
     bar=1.9,
     source="half a bit below a histogram of each pixel, 2.44 on the same split",
-    build=_PixelCNN,
-    make=_around,
     epochs=60,
     rate=3e-3,
 )

@@ -13,9 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.workload import Metric, Predict, Workload
-from edgekit.zoo._entry import Made
-from edgekit.zoo._levels import LEVELS, PIXELS, calibration, held_out_levels, training
+from edgekit.zoo._levels import LEVELS, PIXELS, likelihood
 
 __all__ = ["ENTRIES", "workload"]
 
@@ -106,34 +104,15 @@ def _feeds(levels: torch.Tensor, generator: torch.Generator) -> dict[str, torch.
     return {"image": (levels + torch.rand(levels.shape, generator=generator)) / LEVELS}
 
 
-def _evaluate(predict: Predict) -> dict[str, float]:
-    feeds = _feeds(torch.from_numpy(held_out_levels()), torch.Generator().manual_seed(0))
-    return {"bits_per_pixel": float(predict({"image": feeds["image"].numpy()})["bits"].mean())}
-
-
-def _around(model: nn.Module) -> Workload:
-    levels = torch.from_numpy(held_out_levels()[:2])
-    return Workload(
-        name="realnvp-digits",
-        model=model,
-        example_inputs=_feeds(levels, torch.Generator().manual_seed(1)),
-        output_names=["bits", "latent"],
-        calibration=calibration(_feeds),
-        evaluate=_evaluate,
-        metric=Metric("bits_per_pixel", higher_is_better=False, max_drop=0.02),  # 1 %
-        training=training(_feeds, lambda outputs, _: outputs["bits"].mean()),
-        description=_ENTRY.description,
-    )
-
-
-_ENTRY = Made(
-    name="realnvp-digits",
-    family="generative",
-    description="RealNVP flow: how likely an 8x8 digit is, in bits a pixel.",
+_ENTRY = likelihood(
+    "realnvp-digits",
+    "RealNVP flow: how likely an 8x8 digit is, in bits a pixel.",
+    _Flow,
+    outputs=["bits", "latent"],
+    feeds=_feeds,
+    bits=lambda outputs, _: outputs["bits"].mean(),
     bar=2.2,
     source="below a histogram of each pixel, 2.44 on the same split; a Gaussian has 2.96",
-    build=_Flow,
-    make=_around,
     epochs=60,
     rate=2e-3,
 )

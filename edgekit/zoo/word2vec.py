@@ -95,15 +95,15 @@ _Read: TypeAlias = Callable[
 ]
 
 
-def _fit(entry: Callable[[], Made], read: _Read, model: nn.Module) -> None:
+def _fit(read: _Read, rate: float, epochs: int, model: nn.Module) -> None:
     assert isinstance(model, WordVectors)
     taught = _Taught(model.table)
-    optimizer = torch.optim.SGD(taught.parameters(), entry().rate)
+    optimizer = torch.optim.SGD(taught.parameters(), rate)
     noise = torch.from_numpy(corpus().counts ** 0.75).float()
     generator = torch.Generator().manual_seed(0)
-    for epoch in range(entry().epochs):
+    for epoch in range(epochs):
         for group in optimizer.param_groups:
-            group["lr"] = entry().rate * (1 - epoch / entry().epochs)
+            group["lr"] = rate * (1 - epoch / epochs)
         for word, near in windows(epoch, _BATCH):
             found, wanted = read(taught, word, near)
             count = len(wanted) * _NEGATIVES
@@ -116,43 +116,51 @@ def _fit(entry: Callable[[], Made], read: _Read, model: nn.Module) -> None:
         model.table.weight.copy_(functional.normalize(both, dim=-1))
 
 
-def _around(entry: Callable[[], Made], model: nn.Module) -> Workload:
+def _around(name: str, description: str, model: nn.Module) -> Workload:
     every = {"word": np.arange(WORDS)}
     return Workload(
-        name=entry().name,
+        name=name,
         model=model,
         example_inputs={"word": torch.arange(2)},
         output_names=["vector", "cosine"],
         calibration=lambda: in_order(every, 100),
         evaluate=_evaluate,
         metric=Metric("related_nearer"),
-        description=entry().description,
+        description=description,
     )
 
 
 _SOURCE = "gensim's Word2Vec on the same text, its defaults: 0.766 by skip-gram, 0.731 by CBOW"
-_SKIPGRAM: Made = Made(
-    name="skipgram-wordnet",
-    family="embeddings and graphs",
-    description="Word2Vec's skip-gram: vectors of 3000 words from glosses and news.",
-    build=WordVectors,
-    make=partial(_around, lambda: _SKIPGRAM),
-    fit=partial(_fit, lambda: _SKIPGRAM, _Taught.skipgram),
-    epochs=8,
-    rate=0.1,
-    bar=0.77,
-    source=_SOURCE,
+
+
+def _entry(name: str, description: str, read: _Read, *, epochs: int, rate: float) -> Made:
+    return Made(
+        name=name,
+        family="embeddings and graphs",
+        description=description,
+        build=WordVectors,
+        make=partial(_around, name, description),
+        fit=partial(_fit, read, rate, epochs),
+        epochs=epochs,
+        rate=rate,
+        bar=0.77,
+        source=_SOURCE,
+    )
+
+
+ENTRIES = (
+    _entry(
+        "skipgram-wordnet",
+        "Word2Vec's skip-gram: vectors of 3000 words from glosses and news.",
+        _Taught.skipgram,
+        epochs=8,
+        rate=0.1,
+    ),
+    _entry(
+        "cbow-wordnet",
+        "Word2Vec's CBOW: vectors of 3000 words from glosses and news.",
+        _Taught.cbow,
+        epochs=16,
+        rate=0.2,
+    ),
 )
-_CBOW: Made = Made(
-    name="cbow-wordnet",
-    family="embeddings and graphs",
-    description="Word2Vec's CBOW: vectors of 3000 words from glosses and news.",
-    build=WordVectors,
-    make=partial(_around, lambda: _CBOW),
-    fit=partial(_fit, lambda: _CBOW, _Taught.cbow),
-    epochs=16,
-    rate=0.2,
-    bar=0.77,
-    source=_SOURCE,
-)
-ENTRIES = (_SKIPGRAM, _CBOW)

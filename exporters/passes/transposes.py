@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 from edgekit.exporters.graph import (
+    ELEMENTWISE,
     add_constant,
     permutation,
     producer,
@@ -14,16 +15,6 @@ from edgekit.exporters.graph import (
 )
 
 __all__ = ["simplify_transposes"]
-
-#: Operators that treat each element alone, constants broadcast, so that a transpose may stand
-#: before or behind them.
-_ELEMENTWISE = frozenset(
-    {
-        "Abs", "Add", "Cast", "Ceil", "Clip", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu",
-        "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Max", "Min", "Mul", "Neg", "Pow",
-        "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
-    }
-)  # fmt: skip
 
 
 def simplify_transposes(graph: ir.Graph) -> int:
@@ -79,7 +70,7 @@ def _join(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _move_down(graph: ir.Graph, node: ir.Node) -> bool:
     """``f(transpose(x), transpose(y), c)`` as ``transpose(f(x, y, c'))``."""
-    if node.op_type not in _ELEMENTWISE or node.domain or len(node.outputs) != 1:
+    if node.op_type not in ELEMENTWISE or node.domain or len(node.outputs) != 1:
         return False
     computed = [value for value in node.inputs if value is not None and stored(value) is None]
     before = {value.producer() for value in computed}

@@ -1,4 +1,4 @@
-"""What the tests of the generative models share: their graph on other engines."""
+"""What the tests of several models share: their graphs on other engines."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ENGINES = ("onnxruntime", "openvino")
 
 
 def exported(workload: Workload, folder: Path) -> Path:
-    """The uncompressed graph of a workload, as a bundle has it."""
+    """The uncompressed graph of a workload, as PyTorch writes it."""
     assert isinstance(workload.model, torch.nn.Module)
-    path = export_onnx(
+    return export_onnx(
         workload.model,
         {name: torch.as_tensor(value) for name, value in workload.example_inputs.items()},
         folder / "exported.onnx",
@@ -28,14 +28,18 @@ def exported(workload: Workload, folder: Path) -> Path:
         output_names=workload.output_names,
         opset=20,
     )
-    return prepare_onnx(path, folder / "model.onnx")
+
+
+def prepared(workload: Workload, folder: Path) -> Path:
+    """The same, as a bundle has it."""
+    return prepare_onnx(exported(workload, folder), folder / "model.onnx", state=workload.state)
 
 
 def assert_same_on_engines(workload: Workload, feeds: Feeds, folder: Path, atol: float) -> None:
     """Each engine makes of ``feeds`` what PyTorch does, to ``atol``."""
     with reference_predict(workload) as predict:
         wanted = predict(feeds)
-    graph = exported(workload, folder)
+    graph = prepared(workload, folder)
     for engine in ENGINES:
         with runtimes.get(engine).load(graph) as session:
             made = session.run(feeds)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from edgekit.zoo import _adapted, _episodes, maml
+from edgekit.zoo import _adapted, _episodes, maml, reptile
 from edgekit.zoo._adapted import Adapt
 from edgekit.zoo._entry import Made
 
@@ -27,11 +29,16 @@ def _mean_accuracy(start: nn.Module, adapt: Adapt, tasks: int) -> float:
     return torch.cat(right).float().mean().item()
 
 
-def test_its_start_learns_any_characters_and_not_only_those_of_the_workload() -> None:
-    learned = _mean_accuracy(_start(maml._ENTRY), maml._adapt, 20)
+@pytest.mark.parametrize(
+    ("entry", "adapt"), [(maml._ENTRY, maml._adapt), (reptile._ENTRY, reptile._adapt)]
+)
+def test_its_start_learns_any_characters_and_not_only_those_of_the_workload(
+    entry: Made, adapt: Adapt
+) -> None:
+    learned = _mean_accuracy(_start(entry), adapt, 20)
     torch.manual_seed(0)
     assert learned > 0.9
-    assert learned > _mean_accuracy(_adapted.start(), maml._adapt, 20) + 0.3
+    assert learned > _mean_accuracy(_adapted.start(), adapt, 20) + 0.3
 
 
 def test_the_nearest_neighbour_on_pixels_is_as_good_as_the_entry_says() -> None:
@@ -72,6 +79,24 @@ def test_the_gradient_of_maml_goes_through_its_step() -> None:
         return loss
 
     assert (moved(1e-6) - moved(-1e-6)) / 2e-6 == pytest.approx(slope, rel=1e-3)
+
+
+def test_reptile_takes_the_steps_of_all_tasks_at_once_as_one_after_the_other() -> None:
+    torch.manual_seed(0)
+    start = reptile._ENTRY.build().double()
+    generator = torch.Generator().manual_seed(0)
+    drawings = _episodes.episode(_episodes.seen(), 15, 6, 0, generator).support.double()
+    together = reptile._ends(start, drawings.unflatten(0, (3, 5)))
+    labels = torch.arange(5).repeat_interleave(2)
+    for task, shown in enumerate(drawings.split(5)):
+        learner = copy.deepcopy(start).train()
+        optimizer = torch.optim.SGD(learner.parameters(), 0.4)
+        for few in shown.split(2, dim=1):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(learner(few.flatten(0, 1)), labels).backward()
+            optimizer.step()
+        for name, alone in learner.named_parameters():
+            torch.testing.assert_close(together[name][task], alone)
 
 
 def test_adapted_batch_norms_hold_the_statistics_of_the_drawings() -> None:

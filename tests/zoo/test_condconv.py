@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from edgekit.exporters.torch_onnx import export_onnx
 from torch.nn import functional
 
 from edgekit import runtimes
 from edgekit.zoo import condconv
 from edgekit.zoo._mnist import mnist
+from tests.zoo.on_engines import exported
 
 
 def test_it_is_one_convolution_an_image_with_the_mixed_kernel() -> None:
@@ -38,13 +38,8 @@ def test_digits_are_seen_with_kernels_of_their_own() -> None:
 
 def test_a_batch_on_onnx_runtime_computes_each_image_as_if_it_were_alone(tmp_path: Path) -> None:
     workload = condconv.workload()
-    examples = {name: torch.as_tensor(x) for name, x in workload.example_inputs.items()}
-    path = export_onnx(
-        workload.model, examples, tmp_path / "m.onnx",
-        dynamic=workload.dynamic, output_names=["logits"], opset=20,
-    )  # fmt: skip
     images = mnist().test_inputs[:7]
-    with runtimes.get("onnxruntime").load(path) as session:
+    with runtimes.get("onnxruntime").load(exported(workload, tmp_path)) as session:
         together = session.run({"image": images})["logits"]
         alone = [session.run({"image": image[None]})["logits"] for image in images]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-4)

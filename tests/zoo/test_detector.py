@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.exporters.torch_onnx import export_onnx
 
 from edgekit import runtimes, zoo
 from edgekit.workload import Workload
 from edgekit.zoo._detection import mean_average_precision, survives, targets
 from edgekit.zoo._scenes import Layout, Scenes, scenes
 from tests.conftest import READ_ONNX
+from tests.zoo.on_engines import exported
 
 BOXES = torch.tensor([[[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [0, 0, 10, 10.0]]])
 
@@ -78,25 +78,17 @@ def workload() -> Workload:
 
 
 @pytest.fixture(scope="module")
-def exported(workload: Workload, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("fcos") / "model.onnx"
-    return export_onnx(
-        workload.model,
-        workload.example_inputs,
-        path,
-        dynamic=workload.dynamic,
-        output_names=workload.output_names,
-        opset=20,
-    )
+def graph(workload: Workload, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(workload, tmp_path_factory.mktemp("fcos"))
 
 
 @pytest.mark.parametrize("runtime", READ_ONNX)
 def test_each_detection_is_pytorchs(
-    workload: Workload, exported: Path, made: Scenes, runtime: str
+    workload: Workload, graph: Path, made: Scenes, runtime: str
 ) -> None:
     with torch.no_grad():
         boxes, scores, digits = (one.numpy() for one in workload.model(torch.tensor(made.images)))
-    with runtimes.require(runtime).load(exported) as session:
+    with runtimes.require(runtime).load(graph) as session:
         got = session.run({"image": made.images})
     np.testing.assert_array_equal(got["digits"], digits)
     np.testing.assert_allclose(got["scores"], scores, atol=1e-3)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.exporters.torch_onnx import export_onnx
 from torch.nn import functional
 
 from edgekit import runtimes, zoo
@@ -16,6 +15,7 @@ from edgekit.zoo import _dates
 from edgekit.zoo._dates import dates, encode, iso
 from edgekit.zoo._seq2seq import BEAM, Seq2Seq
 from tests.conftest import READ_ONNX
+from tests.zoo.on_engines import exported
 
 COUNT = 200
 
@@ -24,25 +24,16 @@ COUNT = 200
     scope="module",
     params=["seq2seq-dates", pytest.param("seq2seq-dates-beam", marks=pytest.mark.slow)],
 )
-def exported(
+def graph(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Workload, Path]:
     workload = zoo.load(request.param)
-    path = tmp_path_factory.mktemp(request.param) / "model.onnx"
-    export_onnx(
-        workload.model,
-        workload.example_inputs,
-        path,
-        dynamic=workload.dynamic,
-        output_names=workload.output_names,
-        opset=20,
-    )
-    return workload, path
+    return workload, exported(workload, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.mark.parametrize("runtime", READ_ONNX)
-def test_each_symbol_is_pytorchs(exported: tuple[Workload, Path], runtime: str) -> None:
-    workload, path = exported
+def test_each_symbol_is_pytorchs(graph: tuple[Workload, Path], runtime: str) -> None:
+    workload, path = graph
     texts, _ = dates(COUNT, held_out=True)
     with torch.no_grad():
         wanted = dict(

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from edgekit.exporters import ExportOptions
-from edgekit.exporters.prepare import prepare_onnx
-from edgekit.exporters.torch_onnx import export_onnx
 
 from edgekit import exporters, runtimes, zoo
 from edgekit.reference import reference_predict
@@ -18,6 +15,7 @@ from edgekit.zoo import _grammar, bert
 from edgekit.zoo._grammar import pairs, sentences
 from edgekit.zoo.translation import translated
 from tests.conftest import READ_ONNX
+from tests.zoo.on_engines import prepared
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +25,7 @@ def workload() -> Workload:
 
 @pytest.fixture(scope="module")
 def graph(workload: Workload, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("translation")
-    exported = export_onnx(
-        workload.model,
-        {name: torch.as_tensor(array) for name, array in workload.example_inputs.items()},
-        folder / "exported.onnx",
-        dynamic=workload.dynamic,
-        output_names=workload.output_names,
-        opset=20,
-    )
-    return prepare_onnx(exported, folder / "translation.onnx")
+    return prepared(workload, tmp_path_factory.mktemp("translation"))
 
 
 @pytest.mark.parametrize("engine", READ_ONNX)

@@ -32,8 +32,9 @@ def _zoo(name: str) -> Callable[[], Built]:
 WHOLE = ("cbow-wordnet", "skipgram-wordnet")
 #: Networks that are here already: unrolled, a part of them apart, or taught otherwise.
 TWINS = (
-    "byol-mnist", "ddim-digits", "double-dqn-cartpole", "latent-diffusion-decoder",
-    "latent-diffusion-sampler", "latent-diffusion-text", "moco-mnist", "seq2seq-dates-beam",
+    "byol-mnist", "ddim-digits", "double-dqn-cartpole", "gcn-miserables",
+    "latent-diffusion-decoder", "latent-diffusion-sampler", "latent-diffusion-text", "moco-mnist",
+    "seq2seq-dates-beam",
 )  # fmt: skip
 for _name in [name for name in zoo.names() if name not in {*WHOLE, *TWINS}]:
     MODELS[_name] = _zoo(_name)
