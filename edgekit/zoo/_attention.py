@@ -63,10 +63,18 @@ class Cross(nn.Module):
         self.project = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, other: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, other: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """``mask`` for (batch, heads, sequence, other sequence), True where it looks."""
+        return x + self.found(x, other, mask)
+
+    def found(
+        self, x: torch.Tensor, other: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What it adds to x."""
         parts = (self.ask(self.before(x)), *self.project(other).chunk(2, dim=-1))
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        made: torch.Tensor = x + self.out(mixed.transpose(1, 2).flatten(2))
+        made: torch.Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return made

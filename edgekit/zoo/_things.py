@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.spec import Array
 
 __all__ = [
-    "CELLS", "COLOURS", "END", "KINDS", "SHAPES", "SIZES", "WIDTH", "WORDS",
+    "CELLS", "COLOURS", "END", "HELD_OUT", "KINDS", "SHAPES", "SIZES", "WIDTH", "WORDS",
     "arrange", "caption", "crowds", "encode", "pairs", "render", "spell",
 ]  # fmt: skip
 
@@ -28,8 +28,9 @@ KINDS = tuple(product(SIZES, COLOURS, SHAPES))
 CELLS = 4
 #: Pixels of a cell's side.
 _CELL = 16
-#: Any two attributes of a held-out kind are shown together in training, but never all three.
-_HELD_OUT = np.array([(3 * s + c + f) % 5 == 0 for s, c, f in product(*map(range, (2, 6, 5)))])
+#: Of each kind. Any two attributes of a held-out kind are shown together in training, but never
+#: all three.
+HELD_OUT = np.array([(3 * s + c + f) % 5 == 0 for s, c, f in product(*map(range, (2, 6, 5)))])
 _PAINT = np.array(
     [(0.9, 0.15, 0.15), (0.15, 0.75, 0.2), (0.2, 0.3, 0.95), (0.95, 0.85, 0.15),
      (0.65, 0.2, 0.8), (0.2, 0.85, 0.9)], np.float32,
@@ -62,12 +63,12 @@ def arrange(taken: Array, generator: np.random.Generator, *, held_out: bool) -> 
 
     Cells are in reading order.
     """
-    known = np.flatnonzero(~_HELD_OUT)
+    known = np.flatnonzero(~HELD_OUT)
     if not held_out:
         return np.where(taken, generator.choice(known, taken.shape), -1)
     kinds = np.where(taken, generator.integers(len(KINDS), size=taken.shape), -1)
     chosen = np.where(taken, generator.random(taken.shape), -1).argmax(axis=1)
-    kinds[np.arange(len(kinds)), chosen] = generator.choice(np.flatnonzero(_HELD_OUT), len(kinds))
+    kinds[np.arange(len(kinds)), chosen] = generator.choice(np.flatnonzero(HELD_OUT), len(kinds))
     return kinds
 
 

@@ -22,7 +22,7 @@ def test_every_held_out_scene_has_a_thing_that_training_never_shows(draw) -> Non
 
 
 def test_training_shows_any_two_attributes_of_a_held_out_kind_together() -> None:
-    known = [kind for kind, out in zip(KINDS, _things._HELD_OUT, strict=True) if not out]
+    known = [kind for kind, out in zip(KINDS, _things.HELD_OUT, strict=True) if not out]
     for kind in KINDS:
         for which in combinations(range(3), 2):
             assert any(all(one[i] == kind[i] for i in which) for one in known)
