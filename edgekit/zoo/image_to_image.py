@@ -8,20 +8,17 @@ an outline with an image; an absolute error beside keeps it to the image that is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.spec import Array, Feeds
-from edgekit.workload import Metric, Predict, Workload
+from edgekit.spec import Feeds
+from edgekit.workload import Metric, Workload
 from edgekit.zoo._entry import Made
-from edgekit.zoo._judge import mnist_judge
-from edgekit.zoo._mnist import mnist
+from edgekit.zoo._outlines import evaluate, pairs
 
-__all__ = ["ENTRIES", "outlined", "psnr", "workload"]
+__all__ = ["ENTRIES", "workload"]
 
 _BATCH, _RATE, _ABSOLUTE = 32, 1e-3, 100.0
 
@@ -86,23 +83,8 @@ def _down(channels_in: int, channels: int) -> nn.Module:
     )
 
 
-def outlined(images: torch.Tensor) -> torch.Tensor:
-    """The outermost pixels of what is brighter than a half."""
-    digit = (images > 0.5).float()
-    inside = 1 - functional.max_pool2d(1 - digit, 3, stride=1, padding=1)
-    return digit - inside
-
-
-@cache
-def _pairs(*, held_out: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outlines and the digits that they are of."""
-    data = mnist()
-    images = torch.from_numpy(data.test_inputs if held_out else data.train_inputs)
-    return outlined(images), images
-
-
 def _fit(model: nn.Module, epochs: int) -> None:
-    outlines, images = _pairs(held_out=False)
+    outlines, images = pairs(held_out=False)
     critic = _Critic()
     optimizers = [
         torch.optim.Adam(one.parameters(), lr=_RATE, betas=(0.5, 0.999)) for one in (model, critic)
@@ -141,25 +123,7 @@ def _step(
 
 
 def _feeds(start: int, stop: int) -> Feeds:
-    return {"outline": _pairs(held_out=False)[0][start:stop].numpy()}
-
-
-def _evaluate(predict: Predict) -> dict[str, float]:
-    outlines, images = (pair.numpy() for pair in _pairs(held_out=True))
-    pieces = [predict({"outline": outlines[at : at + 100]})["image"] for at in range(0, 1000, 100)]
-    made = np.concatenate(pieces)
-    return {
-        "psnr": psnr(made, images),
-        "recognised": float(
-            (mnist_judge().probabilities(made).argmax(1) == mnist_judge().labels).mean()
-        ),
-    }
-
-
-def psnr(made: Array, wanted: Array) -> float:
-    """Mean over images in [0, 1], in dB."""
-    errors = np.square(made - wanted).mean((1, 2, 3))
-    return float(np.mean(-10 * np.log10(errors + 1e-10)))
+    return {"outline": pairs(held_out=False)[0][start:stop].numpy()}
 
 
 def _around(model: nn.Module) -> Workload:
@@ -172,7 +136,7 @@ def _around(model: nn.Module) -> Workload:
         example_inputs=_feeds(0, 2),
         output_names=["image"],
         calibration=calibration,
-        evaluate=_evaluate,
+        evaluate=evaluate,
         metric=Metric("psnr", max_drop=0.2),  # 1 %
         finetune=_fit,
         description=_ENTRY.description,

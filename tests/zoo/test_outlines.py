@@ -5,7 +5,7 @@ import torch
 
 from edgekit import zoo
 from edgekit.zoo._mnist import mnist
-from edgekit.zoo.image_to_image import outlined, psnr
+from edgekit.zoo._outlines import outlined, psnr
 
 
 def test_pix2pix_is_better_than_the_best_linear_filter() -> None:
