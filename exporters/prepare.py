@@ -15,6 +15,7 @@ from edgekit.exporters.passes.attention import simplify_attention
 from edgekit.exporters.passes.base import Rewrite, rewrite, warn_of_undone
 from edgekit.exporters.passes.fold_batch_norm import fold_batch_norm
 from edgekit.exporters.passes.fold_constants import fold_constants
+from edgekit.exporters.passes.group_norm import norm_groups_as_instances
 from edgekit.exporters.passes.layer_norm import fuse_layer_norm
 from edgekit.exporters.passes.recurrent import simplify_recurrent
 from edgekit.exporters.passes.reshapes import simplify_reshapes
@@ -61,6 +62,7 @@ _PASSES: tuple[ir.passes.PassBase, ...] = (
     common.DeduplicateInitializersPass(size_limit=_SMALL),
     common.CommonSubexpressionEliminationPass(),
     Rewrite("fuse-layer-norm", fuse_layer_norm),
+    Rewrite("norm-groups-as-instances", norm_groups_as_instances),
     Rewrite("fuse-activations", fuse_activations),
     Rewrite("simplify-transposes", simplify_transposes),
     Rewrite("simplify-reshapes", simplify_reshapes),
