@@ -16,12 +16,10 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from edgekit.atomic import write_file
-from edgekit.compress.base import ModuleContext
 from edgekit.compress.modules import count_parameters
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.errors import WorkloadError
 from edgekit.workload import Workload
+from edgekit.zoo._fit import fit
 
 __all__ = ["Entry", "Family", "Loaded", "Made", "Trained"]
 
@@ -136,8 +134,7 @@ class Trained(Entry):
         _save(model, self.checkpoint)
 
     def _fit(self, model: nn.Module) -> None:
-        settings = FineTune(epochs=self.epochs, rate=self.rate)
-        finetune(self.around(model), model, settings, ModuleContext(), label=self.name)
+        fit(self.around(model), model, epochs=self.epochs, rate=self.rate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.workload import Training, Workload
 from edgekit.zoo._attention import Block
 from edgekit.zoo._batches import shuffled
+from edgekit.zoo._fit import fit
 from edgekit.zoo._new_words import CONTEXT, WORDS, texts
 
 __all__ = ["HEADS", "WIDTH", "Language", "read"]
@@ -59,8 +57,7 @@ def read(language: Language) -> None:
         output_names=["logits"],
         training=Training(_batches, _loss),
     )
-    settings = FineTune(epochs=_EPOCHS, rate=_RATE)
-    finetune(around, language, settings, ModuleContext(), label=around.name)
+    fit(around, language, epochs=_EPOCHS, rate=_RATE)
 
 
 def _batches(epoch: int) -> Iterator[dict[str, torch.Tensor]]:

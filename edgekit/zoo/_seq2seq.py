@@ -14,12 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.workload import Training, Workload
 from edgekit.zoo._dates import CHARACTERS, LENGTH, SYMBOLS
 from edgekit.zoo._entry import Trained
+from edgekit.zoo._fit import fit
 
 __all__ = ["BEAM", "BeamSearch", "Seq2Seq", "teach"]
 
@@ -147,5 +145,4 @@ def teach(model: Decoder, training: Training, outputs: Sequence[str], entry: Tra
         output_names=outputs,
         training=training,
     )
-    settings = FineTune(epochs=entry.epochs, rate=entry.rate)
-    finetune(workload, taught, settings, ModuleContext(), label=entry.name)
+    fit(workload, taught, epochs=entry.epochs, rate=entry.rate)

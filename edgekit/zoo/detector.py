@@ -14,14 +14,12 @@ from functools import cache
 import torch
 from torch import nn
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.reference import in_pieces
 from edgekit.workload import Metric, Predict, Training, Workload
 from edgekit.zoo._batches import in_order, shuffled
 from edgekit.zoo._detection import centres, fcos_loss, mean_average_precision, survives, targets
 from edgekit.zoo._entry import Made
+from edgekit.zoo._fit import fit
 from edgekit.zoo._layers import convolution
 from edgekit.zoo._scenes import Layout, Scenes, scenes
 
@@ -142,8 +140,7 @@ def _train(model: nn.Module, epochs: int, rate: float = 1e-3) -> None:
             ),
         ),
     )
-    settings = FineTune(epochs=epochs, rate=rate)
-    finetune(cells, model.cells, settings, ModuleContext(), label="fcos-digits")
+    fit(cells, model.cells, epochs=epochs, rate=rate)
     model.eval()
 
 

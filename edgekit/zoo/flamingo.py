@@ -21,9 +21,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.spec import BATCH, Array
 from edgekit.workload import Metric, Predict, Training, Workload
 from edgekit.zoo import clip
@@ -31,6 +28,7 @@ from edgekit.zoo._attention import Cross
 from edgekit.zoo._batches import in_order, shuffled
 from edgekit.zoo._encoder import feed_forward
 from edgekit.zoo._entry import Made
+from edgekit.zoo._fit import fit
 from edgekit.zoo._language import HEADS, WIDTH, Language, read
 from edgekit.zoo._new_words import IMAGE, episodes, lessons
 
@@ -118,8 +116,7 @@ def _fit(model: nn.Module) -> None:
     model.images.load_state_dict(trained.images.state_dict())
     read(model.language.requires_grad_())
     model.language.requires_grad_(requires_grad=False)
-    settings = FineTune(epochs=_EPOCHS, rate=_RATE)
-    finetune(_around(model), model, settings, ModuleContext(), label=_ENTRY.name)
+    fit(_around(model), model, epochs=_EPOCHS, rate=_RATE)
 
 
 @cache

@@ -16,13 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.spec import BATCH, Feeds
 from edgekit.workload import Metric, Predict, Training, Workload
 from edgekit.zoo._documents import FIELDS, Documents, corpus, documents
 from edgekit.zoo._entry import Made
+from edgekit.zoo._fit import fit
 
 __all__ = ["ENTRIES", "workload"]
 
@@ -121,8 +119,7 @@ def _fit(model: nn.Module) -> None:
     ).wv
     known = documents().known
     table[-len(known) :] = torch.from_numpy(learnt[list(known)])
-    settings = FineTune(epochs=_EPOCHS, rate=_RATE)
-    finetune(_around(model), model, settings, ModuleContext(), label="han-wordnet")
+    fit(_around(model), model, epochs=_EPOCHS, rate=_RATE)
 
 
 def _loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

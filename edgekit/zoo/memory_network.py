@@ -15,13 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.spec import BATCH, Array
 from edgekit.workload import Metric, Predict, Training, Workload
 from edgekit.zoo._batches import in_order, shuffled
 from edgekit.zoo._entry import Made
+from edgekit.zoo._fit import fit
 from edgekit.zoo._stories import SENTENCES, TASKS, VOCABULARY, WORDS, stories
 
 __all__ = ["ENTRIES", "MemN2N", "workload"]
@@ -122,8 +120,7 @@ def _fit(model: nn.Module) -> None:
     workload = _around(model)
     for linear, epochs in ((True, _ENTRY.epochs // 5), (False, _ENTRY.epochs)):
         model.linear = linear
-        settings = FineTune(epochs=epochs, rate=_ENTRY.rate)
-        finetune(workload, model, settings, ModuleContext(), label=_ENTRY.name)
+        fit(workload, model, epochs=epochs, rate=_ENTRY.rate)
 
 
 _ENTRY = Made(

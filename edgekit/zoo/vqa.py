@@ -16,16 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgekit.compress.base import ModuleContext
-from edgekit.compress.train.loop import finetune
-from edgekit.compress.train.settings import FineTune
 from edgekit.spec import Array
 from edgekit.workload import Metric, Predict, Training, Workload
 from edgekit.zoo._batches import in_order, shuffled
 from edgekit.zoo._conv_bn import conv_bn
 from edgekit.zoo._entry import Made
+from edgekit.zoo._fit import fit
+from edgekit.zoo._naming import name_things
 from edgekit.zoo._questions import ANSWERS, ASKED, QUESTION_WORDS, TOPICS, asked
-from edgekit.zoo._things import COLOURS, SHAPES, SIZES, crowds, encode, render
+from edgekit.zoo._things import crowds, encode, render
 
 __all__ = ["ENTRIES", "Film", "FilmBlock", "workload"]
 
@@ -33,9 +32,7 @@ _CHANNELS, _STATE, _BLOCKS = 56, 64, 3
 _BATCH = 64
 _TRAINED, _JUDGED = 8192, 1000
 #: Seeds of what no model is trained on; those of training are the numbers of epochs.
-_CALIBRATION, _HELD_OUT, _NAMED = 10**6, 10**6 + 1, 2 * 10**6
-#: Epochs in which the stem learns to name things.
-_NAMING = 3
+_CALIBRATION, _HELD_OUT = 10**6, 10**6 + 1
 
 
 class FilmBlock(nn.Module):
@@ -116,7 +113,7 @@ def _around(model: nn.Module) -> Workload:
         output_names=["answer"],
         calibration=lambda: in_order(shown, 64),
         evaluate=_evaluate,
-        metric=Metric("accuracy", max_drop=0.01),
+        metric=Metric("accuracy"),
         training=Training(_batches, _loss),
         labels=ANSWERS,
         description=_ENTRY.description,
@@ -145,35 +142,10 @@ def _evaluate(predict: Predict) -> dict[str, float]:
 def _fit(model: nn.Module) -> None:
     """The stem first, by naming things, and it stays so, as the paper's extractor of features."""
     assert isinstance(model, Film)
-    _name_things(model.stem)
+    name_things(model.stem, _CHANNELS, _ENTRY.rate)
     model.stem.requires_grad_(requires_grad=False)
-    settings = FineTune(epochs=_ENTRY.epochs, rate=_ENTRY.rate)
-    finetune(_around(model), model, settings, ModuleContext(), label=_ENTRY.name)
+    fit(_around(model), model, epochs=_ENTRY.epochs, rate=_ENTRY.rate)
     model.stem.requires_grad_()
-
-
-def _name_things(stem: nn.Module) -> None:
-    """Train it so that a linear layer tells each cell's size, colour and shape, if any."""
-    values = [1 + len(one) for one in (SIZES, COLOURS, SHAPES)]
-    head = nn.Conv2d(_CHANNELS, sum(values), 1)
-    learnt = [*stem.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(learnt, _ENTRY.rate)
-    for epoch in range(_NAMING):
-        generator = np.random.default_rng(_NAMED + epoch)
-        kinds = crowds(_TRAINED, generator, held_out=False)
-        parts = np.unravel_index(kinds.clip(0), [one - 1 for one in values])
-        things = np.where(kinds < 0, 0, 1 + np.stack(parts)).transpose(1, 0, 2)
-        data = {"image": render(kinds, generator), "things": things}
-        for batch in shuffled(data, _BATCH, epoch):
-            cells = head(functional.avg_pool2d(stem(batch["image"]), 2)).flatten(2)
-            scores = cells.split(values, dim=1)
-            named = batch["things"].unbind(1)
-            loss = torch.stack(
-                [functional.cross_entropy(*pair) for pair in zip(scores, named, strict=True)]
-            ).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
 
 
 _ENTRY = Made(
