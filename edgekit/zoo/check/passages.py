@@ -19,9 +19,10 @@ def print_passages(outcomes: Sequence[Passage], console: Console) -> None:
     from rich.table import Column, Table
 
     heads = (
-        "model", "metric", "fp32", "bar", "ONNX Runtime", "OpenVINO", "TensorRT-RTX", "served", "",
+        "metric", "fp32", "bar", "ONNX Runtime", "OpenVINO", "TensorRT-RTX", "served", "",
     )  # fmt: skip
-    table = Table(*(Column(head, no_wrap=True) for head in heads), box=None)
+    columns = [Column("model", no_wrap=True), *(Column(head, overflow="fold") for head in heads)]
+    table = Table(*columns, box=None)
     for one in outcomes:
         table.add_row(*_row(one))
     console.print(table)

@@ -71,6 +71,14 @@ def test_less_is_better_where_the_metric_says_so() -> None:
     assert not _passage(verified=False).passed
 
 
+def test_a_narrow_table_loses_nothing() -> None:
+    text = io.StringIO()
+    print_passages([_passage()], Console(file=text, width=80))
+    table = text.getvalue().partition("a, openvino")[0]
+    assert {"0.41,", "ships", "passed", "dB"} <= set(table.split())
+    assert "…" not in table
+
+
 def test_the_table_has_a_row_a_model_and_its_causes() -> None:
     text = io.StringIO()
     outcomes = [_passage(), Passage.died("b", "took over 600 s")]
