@@ -15,9 +15,8 @@ not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 
-import networkx as nx
 import numpy as np
 import torch
 from torch import nn
@@ -25,15 +24,13 @@ from torch.nn import functional
 
 from edgekit.spec import Feeds
 from edgekit.workload import Workload
+from edgekit.zoo._acquaintances import CLUBS, COMMUNITIES, Both, club, novel
 from edgekit.zoo._entry import Made
 from edgekit.zoo._graphs import Graph, node_classifier, summed, with_loops
 
 __all__ = ["ENTRIES", "workload"]
 
 _HIDDEN = 16
-_CLUBS = ("Mr. Hi", "Officer")
-_INSTRUCTOR, _PRESIDENT = 0, 33
-_COMMUNITIES, _KNOWN = 6, 2
 
 
 class _Convolution(nn.Module):
@@ -72,44 +69,6 @@ class _Gcn(nn.Module):
         return logits
 
 
-#: The graph to learn on and to be judged on: they differ in whose class is known.
-_Both = tuple[Graph, Graph]
-
-
-@cache
-def _club() -> _Both:
-    club = nx.karate_club_graph()
-    sides = [_CLUBS.index(club.nodes[member]["club"]) for member in club]
-    return _partly_known(club, sides, [_INSTRUCTOR, _PRESIDENT])
-
-
-@cache
-def _novel() -> _Both:
-    novel = nx.les_miserables_graph()
-    found = nx.community.louvain_communities(novel, seed=0)
-    place = {one: number for number, community in enumerate(found) for one in community}
-    names = list(novel)
-    known = [
-        names.index(one)
-        for community in found
-        for one in sorted(community, key=lambda one: (-novel.degree[one], one))[:_KNOWN]
-    ]
-    return _partly_known(novel, [place[one] for one in names], known)
-
-
-def _partly_known(graph: nx.Graph, classes: Sequence[int], known: Sequence[int]) -> _Both:
-    places = {one: number for number, one in enumerate(graph)}
-    pairs = [(places[one], places[other]) for one, other in graph.edges]
-    edges = np.array([way for pair in pairs for way in (pair, pair[::-1])], np.int64).T
-    features = np.eye(len(places), dtype=np.float32)
-    others = np.setdiff1d(np.arange(len(places)), known)
-    labels = np.array(classes)
-    return (
-        Graph(features, edges, labels, np.array(known)),
-        Graph(features, edges, labels, others),
-    )
-
-
 def _parts(graph: Graph) -> list[Feeds]:
     """The whole graph, and it with only some of the members."""
     members = len(graph.features)
@@ -124,7 +83,7 @@ def _parts(graph: Graph) -> list[Feeds]:
 def _entry(
     name: str,
     description: str,
-    graphs: Callable[[], _Both],
+    graphs: Callable[[], Both],
     members: int,
     labels: Sequence[str],
     *,
@@ -159,18 +118,18 @@ def _entry(
 _KARATE = _entry(
     "gcn-karate",
     "GCN on Zachary's karate club: who goes with whom, from one member of each side.",
-    _club,
+    club,
     34,
-    _CLUBS,
+    CLUBS,
     bar=0.96,
     source="Zachary's own minimum cut of the club is wrong about one member of 34",
 )
 _MISERABLES = _entry(
     "gcn-miserables",
     "GCN on Les Miserables: who is of which circle, from two characters of each.",
-    _novel,
+    novel,
     77,
-    [f"circle {place}" for place in range(1, _COMMUNITIES + 1)],
+    [f"circle {place}" for place in range(1, COMMUNITIES + 1)],
     bar=0.9,
     source="the nearest labelled character by steps has 0.74 right, label spreading 0.98",
 )
