@@ -54,12 +54,13 @@ bench-loadgen: $(READY)  ## MLPerf's load generator beside edgekit's scenarios; 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
 
-# Everything pinned: torch first, so that nothing else pulls another build of it.
+# Everything pinned: torch first, so that nothing else pulls another build of it. Python compiles
+# what is imported; to compile all of it here takes over a minute.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt pip setuptools
-	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q --no-compile -c constraints.txt torch
+	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 
 $(PRUNERS)/.ready: benchmarks/pruners.txt constraints.txt $(READY)

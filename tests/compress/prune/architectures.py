@@ -34,7 +34,7 @@ WHOLE = ("cbow-wordnet", "skipgram-wordnet")
 TWINS = (
     "byol-mnist", "ddim-digits", "double-dqn-cartpole", "gcn-miserables",
     "latent-diffusion-decoder", "latent-diffusion-sampler", "latent-diffusion-text", "moco-mnist",
-    "seq2seq-dates-beam",
+    "reptile-glyphs", "seq2seq-dates-beam",
 )  # fmt: skip
 for _name in [name for name in zoo.names() if name not in {*WHOLE, *TWINS}]:
     MODELS[_name] = _zoo(_name)
