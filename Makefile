@@ -54,14 +54,12 @@ bench-loadgen: $(READY)  ## MLPerf's load generator beside edgekit's scenarios; 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
 
-# Everything pinned: torch first, so that nothing else pulls another build of it. Compiled on all
-# cores, which pip does on one; what is of Python 2 in some packages fails, as it does in pip.
+# Everything pinned: torch first, so that nothing else pulls another build of it.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt pip setuptools
-	$(BIN)/pip install -q --no-compile -c constraints.txt torch
-	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
 $(PRUNERS)/.ready: benchmarks/pruners.txt constraints.txt $(READY)
