@@ -51,6 +51,10 @@ def main() -> None:
         tiny = exported(nn.Linear(8, 8), {"x": torch.zeros(1, 8)}, folder / "tiny.onnx")
         overhead("onnxruntime", tiny, plain_onnxruntime(tiny))
         overhead("openvino", tiny, plain_openvino(tiny))
+        several = exported(nn.Linear(8, 8), {"x": torch.zeros(2, 8)}, folder / "any.onnx", "rows")
+        print("with any number of rows:")
+        overhead("onnxruntime", several, plain_onnxruntime(several))
+        overhead("openvino", several, plain_openvino(several))
         workload = zoo.load("efficientnet-lite0")
         assert isinstance(workload.model, nn.Module)
         inputs = {name: torch.as_tensor(x) for name, x in workload.example_inputs.items()}
@@ -60,8 +64,11 @@ def main() -> None:
             starts(runtime, path, tiny, folder / runtime)
 
 
-def exported(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> Path:
-    return export_onnx(model, inputs, path, dynamic={}, output_names=["y"], opset=18)
+def exported(
+    model: nn.Module, inputs: dict[str, torch.Tensor], path: Path, rows: str | None = None
+) -> Path:
+    dynamic = {} if rows is None else {"x": {0: rows}}
+    return export_onnx(model, inputs, path, dynamic=dynamic, output_names=["y"], opset=18)
 
 
 def plain_onnxruntime(path: Path) -> Callable[[Array], Any]:

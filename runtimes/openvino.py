@@ -24,7 +24,7 @@ from edgekit.runtimes.timer import LayerTimer
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.external_data import SHARED_MARK, SHARED_WEIGHTS, check_external_data
-from edgekit.spec import Feeds, Outputs
+from edgekit.spec import Array, Feeds, Outputs
 from edgekit.state import from_text
 
 __all__ = ["OpenVino", "OpenVinoSession"]
@@ -120,8 +120,7 @@ class OpenVinoSession(Session):
         form = self.form(feeds)
         request = form.take()
         try:
-            self._infer(form, request, feeds)
-            results = zip(self._names, request.results(), strict=True)
+            results = zip(self._names, self._infer(form, request, feeds), strict=True)
             return {name: result.copy() for name, result in results}
         finally:
             form.give_back(request)
@@ -150,10 +149,11 @@ class OpenVinoSession(Session):
                 inner.set_output_tensor(places[name], tensor)
             form.give_back(request)
 
-    def _infer(self, form: Form, request: Request, feeds: Feeds) -> None:
+    def _infer(self, form: Form, request: Request, feeds: Feeds) -> list[Array]:
         held = request.feed([feeds[spec.name] for spec in self.inputs])
-        form.compute(request)
+        results = form.compute(request)
         del held  # not before
+        return results
 
     def form(self, feeds: Feeds) -> Form:
         """What computes this call."""

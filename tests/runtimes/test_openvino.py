@@ -130,6 +130,23 @@ def test_read_only_and_scalar_feeds_are_read_right(tmp_path: Path) -> None:
         np.testing.assert_array_equal(got, feeds + 10)
 
 
+def test_calls_of_any_size_read_their_own_feeds_and_keep_their_own_results(tmp_path: Path) -> None:
+    """Small inputs are copied into memory that is kept, large ones are read where they are."""
+    path = two_outputs(tmp_path / "x.onnx")
+    random = np.random.default_rng(0)
+    calls = []
+    with runtimes.get("openvino").load(exported(path, tmp_path)) as session:
+        for rows in (2, 2, 9, 10_000, 1, 9, 10_000, 2, 1):
+            names = ("first", "second")
+            feeds = {name: random.normal(size=(rows, 3)).astype(np.float32) for name in names}
+            if rows == 9:
+                feeds = {name: np.asfortranarray(array) for name, array in feeds.items()}
+            calls.append((feeds, session.run(feeds)))
+    for feeds, results in calls:
+        np.testing.assert_array_equal(results["sum"], feeds["first"] + feeds["second"])
+        np.testing.assert_array_equal(results["product"], feeds["first"] * feeds["second"])
+
+
 def two_outputs(path: Path) -> Path:
     """``sum`` and ``product`` of ``first`` and ``second``, none in alphabetical order."""
     values = {
