@@ -81,7 +81,8 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    # One that a rounding puts at the edge must not lie beyond it.
+    return [min(max(round(index * step, 12), low), high) for index in range(first, last + 1)]
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgekit.report.marks import legend, marks_of
@@ -22,6 +22,7 @@ POSITIVE = st.floats(1e-6, 1e9, allow_nan=False)
 
 
 @given(st.lists(POSITIVE, min_size=1, max_size=20), st.booleans())
+@example([999999999.984375], True)
 def test_a_scale_shows_every_value_and_has_ticks_inside(values: list[float], log: bool) -> None:
     scale = spread(values, log=log).within(10, 20)
     assert all(9.999 <= scale(value) <= 20.001 for value in values)
