@@ -3,9 +3,9 @@
     python benchmarks/layers.py [--bundles FOLDER] [--threads 1] [MODEL ...]
 
 Every artifact of every model (fp32 and int8, ONNX Runtime and OpenVINO) is profiled operator by
-operator, in turns with inferences that are not profiled. Printed are an inference, the layers'
-share of the profiled inferences of the same runs, the layers with the call around them as a share
-of a plain inference, and the mapped share of the layers' time.
+operator, in turns with inferences that are not profiled. Printed are a plain inference, what the
+layers, the call and what is between the layers take of it, their sum, and the mapped share of the
+layers' time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each artifact")
     arguments = parser.parse_args()
     options = SessionOptions(threads=arguments.threads)
-    print(f"{'artifact':44} {'ms':>8} {'of profiled':>12} {'of plain':>9} {'mapped':>7}")
+    heads = ("layers", "call", "between", "sum", "mapped")
+    print(f"{'artifact':44} {'ms':>8}" + "".join(f"{head:>8}" for head in heads))
     with ExitStack() as stack:
         folder = arguments.bundles
         if folder is None:
@@ -50,10 +51,12 @@ def main() -> None:
                 found = artifact_layers(bundle, artifact, feeds, options, seconds=arguments.seconds)
                 if found is None:
                     continue
+                parts = (found.layers_ns, found.call_ns, found.between_ns)
+                shares = [part / found.plain_ns for part in (*parts, sum(parts))]
                 print(
-                    f"{name + ' ' + artifact.id:44} {found.plain_ns / 1e6:8.3f} "
-                    f"{found.layers_ns / found.inference_ns:12.3f} "
-                    f"{(found.layers_ns + found.call_ns) / found.plain_ns:9.3f} {found.mapped:7.1%}"
+                    f"{name + ' ' + artifact.id:44} {found.plain_ns / 1e6:8.3f}"
+                    + "".join(f"{share:8.3f}" for share in shares)
+                    + f"{found.mapped:8.1%}"
                 )
 
 

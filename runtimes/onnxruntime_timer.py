@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from edgekit.runtimes.base import SessionOptions
 from edgekit.runtimes.onnx_operators import onnx_graph
-from edgekit.runtimes.timer import Executed, LayerTimer, Tensor, Timings
+from edgekit.runtimes.timer import Executed, LayerTimer, Tensor, Timings, warm_up
 from google.protobuf.message import DecodeError
 
 from edgekit.errors import OutputError, RuntimeUnavailableError
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxRuntimeTimer"]
 
-#: Inferences of a turn before those that count: the turns of others left the caches to them.
-_BEFORE = 1
 _SUFFIX = "_kernel_time"
+#: All operators of one run: the last of these, behind those of subgraphs.
+_EXECUTE = "SequentialExecutor::Execute"
 #: Operators that ONNX Runtime adds between those of the model.
 _ADDED = {"ReorderInput", "ReorderOutput"}
 #: What it appends to the name of the tensor or operator that it makes a kernel of.
@@ -43,8 +43,9 @@ _DTYPES = {"float": "float32", "double": "float64"}
 class OnnxRuntimeTimer(LayerTimer):
     """Runs with ONNX Runtime's profiling on.
 
-    Its times are in whole microseconds, rounded down: half of one is added to each. They hold
-    some microseconds that its profiling takes inside each operator.
+    Its times are in whole microseconds, rounded down: half of one is added to each. What it writes
+    of an operator takes some microseconds, part of them inside the operator's own time and part
+    behind it.
     """
 
     def __init__(self, runtime: OnnxRuntime, artifact: Path, options: SessionOptions) -> None:
@@ -57,7 +58,7 @@ class OnnxRuntimeTimer(LayerTimer):
         self._artifact = artifact
         self._folder = Path(tempfile.mkdtemp(prefix="edgekit-trace-"))
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._counted: list[bool] = []
+        self._turns: list[int] = []  # of each inference, -1 where it does not count
         self._whole: list[int] = []
         try:
             self._session = runtime.load(artifact, replace(options, trace=self._folder, cache=None))
@@ -67,35 +68,41 @@ class OnnxRuntimeTimer(LayerTimer):
 
     def turn(self, feeds: Feeds, count: int) -> None:
         self._shapes = {name: tuple(array.shape) for name, array in feeds.items()}
-        for number in range(-_BEFORE, count):
+        number = max(self._turns, default=-1) + 1
+        warm = warm_up(lambda: self._session.run(feeds))
+        self._turns += [-1] * warm + [number] * count
+        self._whole += [0] * warm
+        for _ in range(count):
             start = time.perf_counter_ns()
             self._session.run(feeds)
             self._whole.append(time.perf_counter_ns() - start)
-            self._counted.append(number >= 0)
 
     def finish(self) -> Timings:
         from edgekit.runtimes.onnxruntime import OPTIMIZED, OnnxRuntimeSession
 
         assert isinstance(self._session, OnnxRuntimeSession)
         try:
-            events = json.loads(self._session.end_trace().read_bytes())
             model = onnx.load(self._folder / OPTIMIZED, load_external_data=False)
+            nodes = {node.name: node for node in model.graph.node if node.name}
+            runs, seen = _read(_events(self._session.end_trace().read_text("utf-8")), nodes)
         except (OSError, ValueError, DecodeError) as error:  # it says nothing of a full disk
             raise OutputError(
                 f"what ONNX Runtime wrote of its profiling cannot be read: {error}",
                 where=str(self._folder),
                 fix="See that there is room there",
             ) from error
-        nodes = {node.name: node for node in model.graph.node if node.name}
-        runs = list(_runs(events, nodes))
         keys = list(runs[0])
-        times = np.array([[run.get(key, np.nan) for key in keys] for run in runs])
-        kept = np.array(self._counted[: len(runs)]) & ~np.isnan(times).any(1)
+        absent = (np.nan, np.nan)
+        times = np.array([[run.get(key, absent) for key in keys] for run in runs])
+        times = times.reshape(len(runs), len(keys), 2)
+        turns = np.array(self._turns[: len(runs)])
+        kept = (turns >= 0) & ~np.isnan(times).any((1, 2))
         whole = np.array(self._whole[: len(runs)], float)[kept]
-        seen = _first(events, keys)
         graph = onnx_graph(self._artifact, self._shapes, _seen_tensors(seen, nodes))
         executed = _described([seen[key] for key in keys], nodes, model.graph)
-        return Timings(executed, graph, whole, (times[kept] + 0.5) * 1000)
+        layers, after = np.moveaxis(times[kept] * 1000, 2, 0)
+        calls = whole - layers.sum(1) - after.sum(1)
+        return Timings(executed, graph, turns[kept], whole, calls, layers, len(whole), after)
 
     def close(self) -> None:
         self._session.close()
@@ -118,21 +125,63 @@ class _Event:
     results: int
 
 
-def _runs(
-    events: Sequence[Mapping[str, Any]], nodes: Mapping[str, Any]
-) -> Iterator[dict[_Key, float]]:
-    """Microseconds of each operator of the main graph, run by run.
+def _events(text: str) -> Iterator[Mapping[str, Any]]:
+    """One after the other: all at once, those of a second or two would take a gigabyte."""
+    decoder = json.JSONDecoder()
+    place = text.find("{")
+    while place >= 0:
+        event, place = decoder.raw_decode(text, place)
+        yield event
+        place = text.find("{", place)
 
-    What is inside the branches of an If or the body of a Loop is in the time of these.
+
+def _read(
+    events: Iterable[Mapping[str, Any]], nodes: Mapping[str, Any]
+) -> tuple[list[dict[_Key, tuple[float, float]]], dict[_Key, _Event]]:
+    """The operators of the main graph.
+
+    Returns:
+        Run by run, the microseconds of each, and those from its end to where the next begins; and
+        the first execution of each. What is inside the branches of an If or the body of a Loop is
+        in the time of these.
     """
-    run: dict[_Key, float] = {}
+    runs: list[dict[_Key, tuple[float, float]]] = []
+    first: dict[_Key, _Event] = {}
+    done: list[tuple[_Key, float, float]] = []
+    end = 0.0
     for event in events:
         if _timed(event, nodes):
             key = event["name"], event["args"]["node_index"]
-            run[key] = run.get(key, 0.0) + event["dur"]
+            if key not in first:
+                first[key] = _event(event)
+            done.append((key, event["ts"], event["dur"] + 0.5))
+            end = event["ts"] + event["dur"]
+        elif event["name"] == _EXECUTE:
+            end = event["ts"] + event["dur"]
         elif event["name"] == "model_run":
-            yield run
-            run = {}
+            run: dict[_Key, tuple[float, float]] = {}
+            following = [*(start for _, start, _ in done[1:]), end]
+            for (key, start, took), until in zip(done, following, strict=False):
+                before, after = run.get(key, (0.0, 0.0))
+                run[key] = before + took, after + until - start - took
+            runs.append(run)
+            done = []
+    if not runs:
+        raise ValueError("it holds no inference")
+    return runs, first
+
+
+def _event(event: Mapping[str, Any]) -> _Event:
+    args = event["args"]
+    return _Event(
+        name=event["name"].removesuffix(_SUFFIX),
+        op=args["op_name"],
+        provider=args.get("provider", ""),
+        inputs=_tensors(args.get("input_type_shape", [])),
+        outputs=_tensors(args.get("output_type_shape", [])),
+        activations=int(args.get("activation_size", 0)),
+        results=int(args.get("output_size", 0)),
+    )
 
 
 def _timed(event: Mapping[str, Any], nodes: Mapping[str, Any]) -> bool:
@@ -141,25 +190,6 @@ def _timed(event: Mapping[str, Any], nodes: Mapping[str, Any]) -> bool:
         return False
     # Without a name the engine calls a node by its type and number.
     return name.removesuffix(_SUFFIX) in nodes or name.startswith(event["args"]["op_name"] + "_")
-
-
-def _first(events: Sequence[Mapping[str, Any]], keys: Sequence[_Key]) -> dict[_Key, _Event]:
-    found: dict[_Key, _Event] = {}
-    wanted = set(keys)
-    for event in events:
-        args = event.get("args", {})
-        key = event["name"], args.get("node_index", "")
-        if key in wanted and key not in found:
-            found[key] = _Event(
-                name=event["name"].removesuffix(_SUFFIX),
-                op=args["op_name"],
-                provider=args.get("provider", ""),
-                inputs=_tensors(args.get("input_type_shape", [])),
-                outputs=_tensors(args.get("output_type_shape", [])),
-                activations=int(args.get("activation_size", 0)),
-                results=int(args.get("output_size", 0)),
-            )
-    return found
 
 
 def _tensors(listed: Sequence[Mapping[str, list[int]]]) -> tuple[Tensor, ...]:

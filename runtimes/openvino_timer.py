@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from edgekit.runtimes.base import SessionOptions
 from edgekit.runtimes.openvino_forms import MODULES_INFO
 from edgekit.runtimes.openvino_tensors import dtype_of
-from edgekit.runtimes.timer import Executed, Graph, LayerTimer, Operator, Tensor, Timings
+from edgekit.runtimes.timer import Executed, Graph, LayerTimer, Operator, Tensor, Timings, warm_up
 
 from edgekit.errors import RuntimeUnavailableError
 from edgekit.spec import Array, Feeds
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenVinoTimer"]
 
-#: Inferences of a turn before those that count: a form that was just made has cold weights.
-_BEFORE = 2
-#: Counters are read back from a mean that is rounded down: the more inferences, the less exactly.
-_MOST = 8
+_MICROSECOND = timedelta(microseconds=1)
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "f64": "fp64", "i8": "int8", "u8": "int8"}
 _BYTES = {"f64": 8, "i64": 8, "u64": 8, "f32": 4, "i32": 4, "u32": 4, "f16": 2, "bf16": 2,
           "i16": 2, "u16": 2, "i8": 1, "u8": 1, "boolean": 1, "i4": 0.5, "u4": 0.5}  # fmt: skip
@@ -38,11 +36,12 @@ _NOTHING = {"Input", "Const", "Output"}
 class OpenVinoTimer(LayerTimer):
     """Runs with ``PERF_COUNT`` on.
 
-    The CPU plugin gives the mean of each operator over all inferences since it was compiled, in
-    whole microseconds. One stall of a busy machine stays in such a mean for good. So every turn
-    takes a newly imported form, and reads the mean after each inference: what it grew by is that
-    inference's own time, give or take some microseconds that average out.
-    (``src/plugins/intel_cpu/src/perf_count.h`` of OpenVINO. Other plugins give the last inference.)
+    The CPU plugin cuts each execution of an operator down to whole microseconds, adds these up from
+    when the model was compiled, and tells their mean, cut down likewise
+    (``src/plugins/intel_cpu/src/perf_count.h`` of OpenVINO). One stall of a busy machine stays in
+    such a mean for good. So every turn takes a newly imported form: what the sum grew by from the
+    end of its first inferences to that of its last is the time of those that count. To read the
+    means in between would push the model out of the caches. Other plugins tell the last inference.
     """
 
     def __init__(self, runtime: OpenVino, artifact: Path, options: SessionOptions) -> None:
@@ -58,7 +57,8 @@ class OpenVinoTimer(LayerTimer):
         self._forms = runtime.forms(artifact, options)
         self._cores = options.cores
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._whole: list[int] = []
+        self._runs = 0
+        self._whole: list[Array] = []
         self._layers: list[Array] = []
         self._last: ov.CompiledModel | None = None
         self._nodes: list[str] = []
@@ -69,32 +69,35 @@ class OpenVinoTimer(LayerTimer):
 
         self._shapes = {name: tuple(array.shape) for name, array in feeds.items()}
         with OpenVinoSession(self._forms, self._cores) as session:
-            before = None
-            for number in range(-_BEFORE, min(count, _MOST)):
+            warm = warm_up(lambda: session.run(feeds))
+            before = self._means(session, feeds)
+            times = []
+            for _ in range(count):
                 start = time.perf_counter_ns()
                 session.run(feeds)
                 whole = time.perf_counter_ns() - start
-                seen = self._total(session, feeds, number + _BEFORE + 1)
-                if number >= 0 and before is not None:
-                    self._whole.append(whole)
-                    self._layers.append(seen - before)
-                before = seen if self._grows else np.zeros_like(seen)
+                times.append((whole, whole - self._request(session, feeds).latency * 1e6))
+            after = self._means(session, feeds)
             self._last = session.form(feeds).compiled
+        self._runs += count
+        self._whole.append(np.mean(times, 0) if self._grows else np.array(times[-1]))
+        self._layers.append(grown(before, after, warm, count) if self._grows else after)
 
-    def _total(self, session: OpenVinoSession, feeds: Feeds, runs: int) -> Array:
-        """Microseconds of each executed operator in all ``runs``; in the last, on other devices."""
-        form = session.form(feeds)
-        request = form.take()
-        found = request.own.profiling_info
-        form.give_back(request)
+    def _means(self, session: OpenVinoSession, feeds: Feeds) -> Array:
+        """Microseconds of each operator, as the device tells them."""
+        found = self._request(session, feeds).profiling_info
         self._nodes = [one.node_name for one in found]
         # A node that had nothing to do this time is not executed, and keeps its time.
         self._ran |= {one.node_name for one in found if one.status == one.status.EXECUTED}
-        mean = np.array([one.real_time.total_seconds() for one in found]) * 1e6
-        if not self._grows:
-            return mean
-        # Somewhere between what was rounded down and the next whole one.
-        return (mean + 0.5) * runs
+        return np.array([one.real_time / _MICROSECOND for one in found])
+
+    @staticmethod
+    def _request(session: OpenVinoSession, feeds: Feeds) -> ov.InferRequest:
+        """What ran last: one thread uses one request."""
+        form = session.form(feeds)
+        request = form.take()
+        form.give_back(request)
+        return request.own
 
     def finish(self) -> Timings:
         assert self._last is not None
@@ -104,8 +107,9 @@ class OpenVinoTimer(LayerTimer):
         columns = [places[names[index]] for index in chosen]
         layers = np.array(self._layers)[:, columns]
         executed = _renumbered(described, chosen)
-        whole = np.array(self._whole, float)
-        return Timings(executed, self._graph(), whole, layers * 1000)
+        whole, calls = np.array(self._whole).T
+        turns = np.arange(len(whole))
+        return Timings(executed, self._graph(), turns, whole, calls, layers * 1000, self._runs)
 
     def _graph(self) -> Graph:
         model = self._forms.model.clone()
@@ -118,6 +122,16 @@ class OpenVinoTimer(LayerTimer):
     def close(self) -> None:
         self._last = None
         self._layers.clear()
+
+
+def grown(before: Array, after: Array, warm: int, count: int) -> Array:
+    """Microseconds of one of ``count`` executions, of means over those before and over all.
+
+    Half of one was cut off each execution in the mean, and likewise each mean. Where even the mean
+    of all is 0, only the first holds: hardly any took a whole one.
+    """
+    sums = (after * (warm + count) - before * warm) / count
+    return np.where(after > 0, sums + 1.0, 0.5)
 
 
 def _described(model: ov.Model) -> tuple[list[Executed], list[str]]:

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 from edgekit.runtimes.base import Session
-from edgekit.runtimes.timer import Executed, Graph, LayerTimer, Timings
+from edgekit.runtimes.timer import Executed, Graph, LayerTimer, Timings, warm_up
 
 from edgekit.spec import Array, Feeds
 
 __all__ = ["TensorRtTimer", "layer_profiler", "read_layers"]
 
-_BEFORE = 1
 _PRECISIONS = {"Float": "fp32", "Half": "fp16", "BFloat16": "bf16", "Int8": "int8", "FP8": "fp8"}
 _SIZES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "FP8": 1, "Int32": 4, "Int64": 8,
           "Bool": 1}  # fmt: skip
@@ -42,25 +41,28 @@ class TensorRtTimer(LayerTimer):
         self._profiler = layer_profiler(trt)
         context.profiler = self._profiler
         context.enqueue_emits_profile = True
+        self._turns: list[int] = []
         self._whole: list[int] = []
         self._rows: list[dict[str, float]] = []
 
     def turn(self, feeds: Feeds, count: int) -> None:
-        for number in range(-_BEFORE, count):
+        warm_up(lambda: self._session.run(feeds))
+        for _ in range(count):
             self._profiler.times = {}
             start = time.perf_counter_ns()
             self._session.run(feeds)
-            whole = time.perf_counter_ns() - start
-            if number >= 0:
-                self._whole.append(whole)
-                self._rows.append(self._profiler.times)
+            self._whole.append(time.perf_counter_ns() - start)
+            self._rows.append(self._profiler.times)
+        self._turns.append(count)
 
     def finish(self) -> Timings:
         names = list(dict.fromkeys(name for row in self._rows for name in row))
         known = {one.node: one for one in self._executed}
         executed = tuple(known.get(name) or _named(name) for name in names)
         layers = np.array([[row.get(name, 0.0) for name in names] for row in self._rows])
-        return Timings(executed, Graph(), np.array(self._whole, float), _ns(layers, len(names)))
+        whole, layers_ns = np.array(self._whole, float), _ns(layers, len(names))
+        turns = np.repeat(np.arange(len(self._turns)), self._turns)
+        return Timings(executed, Graph(), turns, whole, np.zeros_like(whole), layers_ns, len(whole))
 
     def close(self) -> None:
         self._session.close()

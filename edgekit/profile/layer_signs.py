@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgekit.profile.records import LayerTime, Profile, Result
+from edgekit.profile.records import LayerTime, LayerTimes, Profile, Result
 from edgekit.profile.roofline import peaks_of, roofline
 from edgekit.profile.signs import Finding
 
@@ -53,7 +53,7 @@ def host_bound(_: Profile, result: Result, threshold: float) -> Finding | None:
     found = result.layers
     if found is None or not found.layers or found.plain_ns <= 0:
         return None
-    inside = sum(layer.ns for layer in found.layers)
+    inside = found.layers_ns
     share = 1.0 - inside / found.plain_ns
     if share <= threshold:
         return None
@@ -65,9 +65,18 @@ def host_bound(_: Profile, result: Result, threshold: float) -> Finding | None:
         (
             ("one inference", f"{found.plain_ns / 1e3:.1f} µs"),
             ("in layers", f"{inside / 1e3:.1f} µs"),
-            ("outside", f"{(found.plain_ns - inside) / 1e3:.1f} µs"),
+            *_around(found),
         ),
         "Larger batches, fewer threads for so small a model, or fewer and larger operators",
+    )
+
+
+def _around(found: LayerTimes) -> tuple[tuple[str, str], ...]:
+    if not found.call_ns:
+        return (("outside", f"{(found.plain_ns - found.layers_ns) / 1e3:.1f} µs"),)
+    return (
+        ("in the call", f"{found.call_ns / 1e3:.1f} µs"),
+        ("between layers", f"{found.between_ns / 1e3:.1f} µs"),
     )
 
 

@@ -180,15 +180,19 @@ class LayerTimes(_Record):
     """All operators of one artifact, in the order of execution.
 
     Times are means over the middle third of the inferences, by their whole time: see
-    :func:`edgekit.profile.layers.measure.middle`.
+    :func:`edgekit.profile.layers.measure.middle`. Those of the layers, of the call and between the
+    layers add up to an inference.
 
     Attributes:
         layers: of one inference.
         inference_ns: of whole inferences of the same runs, with the engine's profiling on.
         plain_ns: of whole inferences without it, in turns with the former.
-        profiler_ns: what profiling adds to the time of each operator, measured on operators that
-            do next to nothing; already taken off.
-        call_ns: of a call that computes next to nothing, without profiling.
+        profiler_ns: what profiling adds to the time of each operator, in the mean; already taken
+            off.
+        call_ns: what is around the operators whatever these are: Python, the binding, inputs and
+            outputs, and what the engine does once; 0 where that is not known.
+        between_ns: what the engine does between operators (dispatch, shapes, memory), where their
+            own times do not hold it.
         runs: inferences that were profiled.
     """
 
@@ -197,6 +201,7 @@ class LayerTimes(_Record):
     plain_ns: float
     profiler_ns: float = 0.0
     call_ns: float = 0.0
+    between_ns: float = 0.0
     runs: int
 
     @property

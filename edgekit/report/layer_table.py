@@ -32,7 +32,7 @@ def print_all_layers(profile: Profile, console: Console) -> None:
 
 
 def print_layers(artifact: str, times: LayerTimes, peaks: Peaks | None, console: Console) -> None:
-    """The ten layers that take most of the time, and what is outside all of them."""
+    """The ten layers that take most of the time, and what is around and between them."""
     from rich.table import Table
 
     table = Table(title=f"Layers of {artifact}", title_justify="left", box=None)
@@ -49,7 +49,12 @@ def print_layers(artifact: str, times: LayerTimes, peaks: Peaks | None, console:
     rest = sum(layer.ns for layer in ordered[_LISTED:])
     if rest:
         table.add_row(*_share(rest, whole), f"[dim]{len(ordered) - _LISTED} other layers[/]")
-    table.add_row(*_share(whole - times.layers_ns, whole), "[dim]outside the layers[/]")
+    outside = max(0.0, whole - times.layers_ns - times.call_ns)
+    if times.call_ns:
+        table.add_row(*_share(times.call_ns, whole), "[dim]the call: Python, inputs, outputs[/]")
+    if outside:
+        name = "between" if times.call_ns else "outside"
+        table.add_row(*_share(outside, whole), f"[dim]{name} the layers[/]")
     console.print(table)
     console.print(_words(times), style="dim", highlight=False, markup=False)
 
@@ -86,8 +91,6 @@ def _share(ns: float, whole: float) -> tuple[str, str]:
 
 def _words(times: LayerTimes) -> str:
     told = f"{times.mapped:.0%} of the layers' time is of known PyTorch modules."
-    if times.call_ns > 0.1 * times.plain_ns:
-        told += f" A call that computes nothing takes {times.call_ns / 1e6:.3f} ms of it."
     slower = times.inference_ns / times.plain_ns if times.plain_ns else 1.0
     if slower > _HEAVY:
         told += f" Profiling makes it take {slower:.1f} times as long."

@@ -186,6 +186,17 @@ def test_float_layers_of_a_float_artifact_did_not_fall_back() -> None:
     assert "fell-back" in found(result("openvino-int8", layers=times))
 
 
+def test_what_is_outside_the_layers_is_told_apart_where_that_is_known() -> None:
+    times = layers(*body(), outside=0.5)
+    unknown = dict(found(result(layers=times))["host-bound"].evidence)
+    assert "outside" in unknown
+    parts = {"call_ns": 3000.0, "between_ns": 1000.0}
+    known = dict(found(result(layers=times.model_copy(update=parts)))["host-bound"].evidence)
+    assert known["in the call"] == "3.0 µs"
+    assert known["between layers"] == "1.0 µs"
+    assert "outside" not in known
+
+
 def test_a_layer_is_called_by_its_module() -> None:
     told = diagnose(CASES["one-layer"][0])
     assert any("head" in finding.sentence for finding in told if finding.kind == "one-layer")

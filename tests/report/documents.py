@@ -122,7 +122,8 @@ def network(precision: str, whole_ns: float) -> LayerTimes:
         made.append(
             part.model_copy(update={"ns": ns, "precision": told, "kernel": "jit_avx512", **known})
         )
-    return layers(*made)
+    around = {"call_ns": 0.02 * whole_ns, "between_ns": 0.01 * whole_ns}
+    return layers(*made).model_copy(update=around)
 
 
 def costs(scale: float = 1.0) -> Costs:

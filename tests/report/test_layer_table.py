@@ -35,6 +35,16 @@ def test_the_ten_slowest_come_first_and_the_rest_is_summed() -> None:
     assert "0.022  22.0%  outside the layers" in text
 
 
+def test_the_call_and_what_is_between_the_layers_have_lines_where_they_are_known() -> None:
+    text = _printed(
+        LayerTimes(layers=_layers(1), inference_ns=1e4, plain_ns=1e4, call_ns=5000,
+                   between_ns=4000, runs=9)
+    )  # fmt: skip
+    assert "0.005  50.0%  the call: Python, inputs, outputs" in text
+    assert "0.004  40.0%  between the layers" in text
+    assert "outside" not in text
+
+
 def test_what_each_achieved_stands_beside_what_the_machine_could() -> None:
     text = _printed(LayerTimes(layers=_layers(1), inference_ns=1000, plain_ns=1000, runs=9))
     assert "Conv fp32" in text
@@ -49,7 +59,6 @@ def test_what_profiling_costs_is_said_where_it_matters() -> None:
                        profiler_ns=700, runs=9)  # fmt: skip
     text = " ".join(_printed(heavy).split())
     assert "Profiling makes it take 3.0 times as long" in text
-    assert "A call that computes nothing takes 0.001 ms of it" in text
     assert "Taken off each layer: 0.7 us" in text
 
 

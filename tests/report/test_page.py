@@ -66,6 +66,9 @@ def test_with_a_profile_every_section_has_its_figures(bundle: Bundle) -> None:
     assert "not measured" not in page
     assert "Roofline" in section(page, "layers")
     assert "blocks.11.pw + blocks.11.act" in section(page, "layers")
+    assert re.search(
+        r"the call 0\.\d{3} ms, between the layers 0\.\d{3} ms", section(page, "layers")
+    )
     assert "Cold start" in section(page, "memory")
     assert "with p99 within 8 ms" in section(page, "latency")
     assert "2 threads" in section(page, "latency")

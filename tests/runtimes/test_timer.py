@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ import onnx
 import pytest
 from edgekit.runtimes import SessionOptions
 from edgekit.runtimes.onnx_operators import MODULE, onnx_graph
+from edgekit.runtimes.onnxruntime import OnnxRuntimeSession
+from edgekit.runtimes.openvino_timer import grown
 from edgekit.runtimes.tensorrt_timer import layer_profiler, read_layers
-from edgekit.runtimes.timer import Tensor, Timings, open_timer
+from edgekit.runtimes.timer import Tensor, Timings, open_timer, warm_up
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgekit import runtimes
 from edgekit.bundle import Bundle
-from edgekit.errors import RuntimeUnavailableError
+from edgekit.errors import OutputError, RuntimeUnavailableError
 from tests.conftest import READ_ONNX, batches
 
 FEEDS = {"image": next(batches())["image"]}
@@ -28,13 +33,54 @@ def _timed(name: str, path: Path, **options: object) -> Timings:
         return timer.finish()
 
 
-@pytest.mark.parametrize("name", READ_ONNX)
-def test_each_inference_has_a_time_and_one_for_each_operator(name: str, onnx_file: Path) -> None:
+@pytest.mark.parametrize(("name", "samples"), [("onnxruntime", 3), ("openvino", 1)])
+def test_each_turn_has_samples_of_a_time_and_one_for_each_operator(
+    name: str, samples: int, onnx_file: Path
+) -> None:
     found = _timed(name, onnx_file)
-    assert found.whole_ns.shape == (6,)
-    assert found.layers_ns.shape == (6, len(found.executed))
+    assert found.runs == 6
+    assert found.turns.tolist() == [0] * samples + [1] * samples
+    assert found.whole_ns.shape == found.calls_ns.shape == (2 * samples,)
+    assert found.layers_ns.shape == (2 * samples, len(found.executed))
     assert (found.layers_ns.sum(1) > 0).all()
-    assert (found.layers_ns.mean(0).sum() < found.whole_ns.mean()).all()
+    assert (found.calls_ns > 0).all()
+    assert (found.layers_ns.sum(1) + found.calls_ns <= 1.2 * found.whole_ns).all()
+
+
+def test_what_onnx_runtime_says_of_operators_and_between_them_is_an_inference(
+    onnx_file: Path,
+) -> None:
+    found = _timed("onnxruntime", onnx_file)
+    assert found.after_ns is not None
+    assert found.after_ns.shape == found.layers_ns.shape
+    assert (found.after_ns > 0).mean() > 0.9
+    parts = found.layers_ns.sum(1) + found.after_ns.sum(1) + found.calls_ns
+    np.testing.assert_allclose(parts, found.whole_ns)
+
+
+@given(st.floats(0.5, 40.0), st.floats(10.0, 60.0), st.integers(0, 2**32 - 1))
+def test_what_counters_of_whole_microseconds_grew_by_is_what_executions_took(
+    mean_us: float, cold_us: float, seed: int
+) -> None:
+    """Operators, each cut down in each execution; the first executions are of cold caches."""
+    random = np.random.default_rng(seed)
+    warm, count, operators = 10, 16, 400
+    us = random.lognormal(np.log(mean_us), 0.1, (warm + count, operators))
+    us += cold_us * random.uniform(0.5, 1.5, operators) * np.exp(-np.arange(26) / 1.2)[:, None]
+    sums = np.floor(us).cumsum(0)
+    before, after = (np.floor(sums[runs - 1] / runs) for runs in (warm, warm + count))
+    found = grown(before, after, warm, count)
+    assert abs(found.mean() - us[warm:].mean()) < 0.5 + 0.02 * mean_us
+
+
+def test_an_operator_whose_counter_stays_at_0_took_part_of_a_microsecond() -> None:
+    assert grown(np.array([0.0, 3.0]), np.zeros(2), 10, 16).tolist() == [0.5, 0.5]
+
+
+def test_warming_up_takes_two_calls_at_least_and_ends_with_the_time_or_after_twelve() -> None:
+    calls: list[int] = []
+    assert warm_up(lambda: calls.append(1)) == len(calls) == 12
+    assert warm_up(lambda: time.sleep(0.05)) == 2
 
 
 @pytest.mark.parametrize("name", READ_ONNX)
@@ -64,6 +110,22 @@ def test_nothing_is_left_on_the_disk(
     with pytest.raises(RuntimeUnavailableError):
         open_timer(runtimes.get("onnxruntime"), tmp_path / "no.onnx", SessionOptions())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", [0, 1, 3000])
+def test_a_profile_that_a_full_disk_cut_off_is_one_clear_line(
+    left: int, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = OnnxRuntimeSession.end_trace
+
+    def cut(session: OnnxRuntimeSession) -> Path:
+        path = ended(session)
+        path.write_bytes(path.read_bytes()[:left])
+        return path
+
+    monkeypatch.setattr(OnnxRuntimeSession, "end_trace", cut)
+    with pytest.raises(OutputError, match="its profiling cannot be read"):
+        _timed("onnxruntime", onnx_file)
 
 
 def test_a_file_of_onnx_runtimes_own_format_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,14 +18,14 @@ from edgekit.profile.layers.mapping import Mapped, map_modules
 from edgekit.profile.layers.work import MOVES, flops
 from edgekit.profile.records import LayerTime, LayerTimes
 from edgekit.runtimes import Runtime, Session, SessionOptions
-from edgekit.runtimes.timer import LayerTimer, Timings, open_timer
+from edgekit.runtimes.timer import LayerTimer, Timings, open_timer, warm_up
 from edgekit.spec import Array, Feeds
 
 __all__ = ["measure_layers", "middle"]
 
 #: Inferences that count in one turn of each side, and rounds of turns.
-_TURN, _ROUNDS = 8, (3, 16)
-#: Operators of the model that the overhead is measured with.
+_TURN, _ROUNDS = 16, (3, 32)
+#: Operators of the larger model that is all but empty.
 _CHAIN = 64
 
 
@@ -54,27 +54,30 @@ def measure_layers(
         RuntimeUnavailableError: the runtime does not tell how long operators take.
     """
     with open_timer(runtime, artifact, options) as timer:
-        plain = _in_turns(timer, session, feeds, seconds)
+        turns = _in_turns(timer, session, feeds, seconds)
         timings = timer.finish()
-    chosen = middle(timings.whole_ns)
-    inference_ns = float(timings.whole_ns[chosen].mean())
-    plain_ns = float(plain[middle(plain)].mean())
-    profiler_ns, call_ns = 0.0, 0.0
+    empty = _Empty()
     if artifact.suffix in {".onnx", ".xml"}:  # others load nothing that could be made here
-        overhead = _overhead(runtime.name, options.threads)
-        call_ns = overhead.call_ns
-        profiler_ns = overhead.inside(inference_ns - plain_ns, len(timings.executed))
+        empty = _empty(runtime.name, options.threads)
+    sides = _compared(turns, timings)
+    call_ns = empty.around(sides, len(sides.layers_ns))
+    inside_ns = sides.plain_ns - call_ns
+    # What its profiling writes of an operator is in part inside the operator's own time.
+    times = np.maximum(sides.layers_ns - empty.inside * sides.after_ns, 0.0)
+    profiled_ns = float((sides.layers_ns - times).sum()) / max(1, len(times))
+    if times.sum() > inside_ns:  # it also pushes the model out of the caches
+        times *= inside_ns / times.sum()
     mapped = map_modules(timings.executed, timings.graph, notes)
-    times = np.maximum(timings.layers_ns[chosen].mean(0) - profiler_ns, 0)
     return LayerTimes(
         layers=tuple(
             _layer(timings, mapped, position, float(ns)) for position, ns in enumerate(times)
         ),
-        inference_ns=inference_ns,
-        plain_ns=plain_ns,
-        profiler_ns=profiler_ns,
+        inference_ns=sides.whole_ns,
+        plain_ns=sides.plain_ns,
+        profiler_ns=profiled_ns,
         call_ns=call_ns,
-        runs=len(timings.whole_ns),
+        between_ns=max(0.0, inside_ns - float(times.sum())),
+        runs=timings.runs,
     )
 
 
@@ -90,26 +93,67 @@ def middle(values: Array) -> Array:
     return order[third : len(values) - third]
 
 
-def _in_turns(timer: LayerTimer, session: Session, feeds: Feeds, seconds: float) -> Array:
-    """Nanoseconds of each inference of ``session``."""
+def _in_turns(timer: LayerTimer, session: Session, feeds: Feeds, seconds: float) -> list[Array]:
+    """Nanoseconds of the inferences of ``session`` in each of its turns."""
     session.run(feeds)
     start = time.perf_counter()
     session.run(feeds)
     once = time.perf_counter() - start
     least, most = _ROUNDS
     turn = int(np.clip(seconds / (2 * least * max(once, 1e-9)), 1, _TURN))
-    plain: list[int] = []
+    turns: list[Array] = []
     deadline = time.monotonic() + seconds
-    for number in range(most):
-        if number >= least and time.monotonic() > deadline:
-            break
+    while len(turns) < least or (len(turns) < most and time.monotonic() < deadline):
         timer.turn(feeds, turn)
-        session.run(feeds)
+        warm_up(lambda: session.run(feeds))
+        plain = []
         for _ in range(turn):
             begin = time.perf_counter_ns()
             session.run(feeds)
             plain.append(time.perf_counter_ns() - begin)
-    return np.array(plain, float)
+        turns.append(np.array(plain, float))
+    return turns
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What both sides took in the same turns, in nanoseconds.
+
+    Attributes:
+        plain_ns: of an inference without profiling.
+        whole_ns: of one with it.
+        call_ns: see :class:`~edgekit.runtimes.timer.Timings`.
+        layers_ns: likewise.
+        after_ns: likewise, 0 where the engine does not say.
+    """
+
+    plain_ns: float
+    whole_ns: float
+    call_ns: float
+    layers_ns: Array
+    after_ns: Array
+
+
+def _compared(turns: Sequence[Array], timings: Timings) -> _Sides:
+    """Of the turns where profiling cost a middling share.
+
+    In others a shared machine changed its speed between the two sides.
+    """
+    plain_ns = np.array([np.median(turn) for turn in turns])
+    whole_ns = [np.median(timings.whole_ns[timings.turns == turn]) for turn in range(len(turns))]
+    steady = middle(np.array(whole_ns) / plain_ns)
+    plain = np.concatenate([turns[turn] for turn in steady])
+    samples = np.flatnonzero(np.isin(timings.turns, steady))
+    chosen = samples[middle(timings.whole_ns[samples])]
+    layers_ns = timings.layers_ns[chosen].mean(0)
+    after_ns = np.zeros(1) if timings.after_ns is None else timings.after_ns[chosen].mean(0)
+    return _Sides(
+        float(plain[middle(plain)].mean()),
+        float(timings.whole_ns[chosen].mean()),
+        float(timings.calls_ns[chosen].mean()),
+        layers_ns,
+        after_ns,
+    )
 
 
 def _layer(timings: Timings, mapped: Mapped, position: int, ns: float) -> LayerTime:
@@ -134,66 +178,60 @@ def _layer(timings: Timings, mapped: Mapped, position: int, ns: float) -> LayerT
 
 
 @dataclass(frozen=True, slots=True)
-class _Overhead:
-    """What measuring costs, in nanoseconds.
+class _Empty:
+    """Inferences whose operators compute next to nothing, in nanoseconds.
 
     Attributes:
-        call_ns: of a call that computes nothing.
-        operator_ns: what profiling adds to the time that it says of an operator.
-        share: that, of all that it adds to an inference for an operator.
-        once_ns: what it adds to an inference without operators.
+        plain_ns: of one without operators.
+        each_ns: what every operator adds to it.
+        call_ns: what is around the engine's work in the former while it is profiled.
+        beside_ns: what every operator adds to that.
+        inside: what profiling adds to the time of an operator, over what is behind the operator.
     """
 
-    call_ns: float
-    operator_ns: float
-    share: float
-    once_ns: float
+    plain_ns: float = 0.0
+    each_ns: float = 0.0
+    call_ns: float = 0.0
+    beside_ns: float = 0.0
+    inside: float = 0.0
 
-    def inside(self, added_ns: float, operators: int) -> float:
-        """What profiling added to each operator's time, where it added so much to the inference.
-
-        It takes longer where operators have more tensors, and where they push it out of the caches.
-        Of long inferences the difference tells little, so it may double what it is here at most.
-        """
-        found = (added_ns - self.once_ns) / operators * self.share
-        return float(np.clip(found, self.operator_ns, 2 * self.operator_ns))
+    def around(self, sides: _Sides, operators: int) -> float:
+        """What is around the operators of an inference; they take no less than these here."""
+        least = min(sides.call_ns, self.call_ns)
+        around = max(least, sides.call_ns - self.beside_ns * operators)
+        most = max(0.0, sides.plain_ns - self.each_ns * operators)
+        return float(np.clip(self.plain_ns + around - self.call_ns, 0.0, most))
 
 
 @cache
-def _overhead(name: str, threads: int | None) -> _Overhead:
-    """Measured on operators on three tensors of one element.
-
-    Where the engine makes one kernel of them all, profiling is taken to add nothing.
-    """
+def _empty(name: str, threads: int | None) -> _Empty:
+    """Measured on operators on a tensor of one element: one of them, and many."""
     runtime = runtimes.require(name)
     options = SessionOptions(threads=threads, optimize=False)
     feeds = {"x": np.ones(1, np.float32)}
-    found = []
-    with tempfile.TemporaryDirectory(prefix="edgekit-overhead-") as folder:
+    measured = []
+    with tempfile.TemporaryDirectory(prefix="edgekit-empty-") as folder:
         for count in (1, _CHAIN):
             path = _chain(Path(folder) / f"{count}.onnx", count)
             with (
                 runtime.load(path, options) as session,
                 open_timer(runtime, path, options) as timer,
             ):
-                alone = _in_turns(timer, session, feeds, 0.2)
+                turns = _in_turns(timer, session, feeds, 0.2)
                 timings = timer.finish()
-                apart = timings.layers_ns.shape[1] == count
-                measured = (alone, timings.whole_ns, timings.layers_ns.mean(1))
-                found.append([float(values[middle(values)].mean()) for values in measured])
-    (call, first, _), (plain, profiled, operator) = found
-    one = max(0.0, plain - call) / (_CHAIN - 1)
-    added = (profiled - first) / (_CHAIN - 1) - one
-    if not apart or added <= 0:
-        return _Overhead(call - one, 0.0, 0.0, 0.0)
-    inside = max(0.0, operator - one)
-    return _Overhead(call - one, inside, min(1.0, inside / added), first - call - added)
+                measured.append(_compared(turns, timings))
+    one, many = measured
+    each = max(0.0, many.plain_ns - one.plain_ns) / (_CHAIN - 1)
+    beside = max(0.0, many.call_ns - one.call_ns) / (_CHAIN - 1)
+    added, after = many.layers_ns.mean() - each, many.after_ns.mean()
+    inside = max(0.0, float(added / after)) if after > 0 else 0.0
+    return _Empty(max(0.0, one.plain_ns - each), each, one.call_ns, beside, inside)
 
 
 def _chain(path: Path, count: int) -> Path:
-    """An ONNX file of ``count`` additions, each of what the last made."""
+    """An ONNX file of ``count`` negations, each of what the last made."""
     nodes = [
-        helper.make_node("Sum", [f"x{i}" if i else "x"] * 3, [f"x{i + 1}"], name=f"sum{i}")
+        helper.make_node("Neg", [f"x{i}" if i else "x"], [f"x{i + 1}"], name=f"neg{i}")
         for i in range(count)
     ]
     value = helper.make_tensor_value_info

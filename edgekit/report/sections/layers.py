@@ -76,7 +76,12 @@ def _accounts(times: LayerTimes) -> str:
     told = f"{len(times.layers)} layers, {inside / 1e6:.3f} ms of {times.plain_ns / 1e6:.3f} ms"
     slower = max(times.inference_ns / times.plain_ns - 1, 0.0) if times.plain_ns else 0.0
     share = inside / times.plain_ns if times.plain_ns else 0.0
-    return f"{told} ({share:.0%}); with profiling on it took {slower:.0%} longer"
+    told += f" ({share:.0%})"
+    if times.call_ns:
+        told += f", the call {times.call_ns / 1e6:.3f} ms"
+    if times.call_ns and times.between_ns:
+        told += f", between the layers {times.between_ns / 1e6:.3f} ms"
+    return f"{told}; with profiling on it took {slower:.0%} longer"
 
 
 def _table(

@@ -61,6 +61,15 @@ def test_layers_are_within_the_inferences_they_are_of(measured: LayerTimes) -> N
     assert measured.plain_ns > 0 < measured.call_ns
 
 
+def test_the_layers_the_call_and_what_is_between_make_up_the_inference(
+    measured: LayerTimes,
+) -> None:
+    """``benchmarks/layer_halves.py`` shows that each is told its own."""
+    parts = measured.layers_ns + measured.call_ns + measured.between_ns
+    assert parts == pytest.approx(measured.plain_ns)
+    assert min(measured.layers_ns, measured.call_ns) > 0
+
+
 def test_the_work_of_the_convolutions_is_known(measured: LayerTimes) -> None:
     stem = 2 * 8 * 8 * 16 * 16 * 3 * 9
     layers = [one for one in measured.layers if "stem.0 (Conv2d)" in one.modules]
