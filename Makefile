@@ -21,9 +21,11 @@ PRUNERS := build/pruners
 demo: $(READY)  ## The main job: a trained model to a served, measured bundle.
 	$(BIN)/edgekit demo
 
-# PyTorch would use all cores in each of the processes, which then wait for each other.
+# PyTorch would use all cores in each of the processes, which then wait for each other. A process
+# that died is not replaced: its next would run the same test, and die likewise.
 test: $(READY)  ## Every test, slow ones included, a process a core.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 
 zoo: $(READY)  ## Every model of the zoo the whole way; goes on where it was stopped.
 	mkdir -p build && $(BIN)/edgekit zoo check --gpu sm89 --jobs 2 --output build/zoo.jsonl
