@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,21 +19,24 @@ from edgekit.profile.store import load
 from tests.daemon import EDGEKIT
 
 BASE = ["--runtime", "onnxruntime", "--threads", "1", "--no-costs"]
+#: Python before the command, as ``preexec_fn`` may hang a process with threads. A shell's job in
+#: the background, as tests may be, ignores Ctrl-C, and so do its children.
+HEEDS_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)"
+LIMITED = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+
+
+def after(first: str, command: list[str]) -> list[str]:
+    return [sys.executable, "-c", f"{first}; os.execv(sys.argv[1], sys.argv[1:])", *command]
 
 
 def run(
     bundle: Path, *options: str, code: int = 0, limit: int | None = None
 ) -> subprocess.CompletedProcess[str]:
     """One run to its end, with a limit on the size of every file that it writes."""
-
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    done = subprocess.run(
-        [*EDGEKIT, "profile", str(bundle), *BASE, *options],
-        capture_output=True, text=True, check=False, preexec_fn=limited,
-    )  # fmt: skip
+    command = [*EDGEKIT, "profile", str(bundle), *BASE, *options]
+    if limit is not None:
+        command = after(LIMITED.format(limit), command)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -45,9 +48,8 @@ def stopped(
     """A run that a signal ends in the middle: its journal, and what it said."""
     command = [*EDGEKIT, "profile", str(bundle), *BASE, *options]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        # A shell's job in the background, as tests may be, ignores Ctrl-C, and so do its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509, calls no more
+        after(HEEDS_CTRL_C, command),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     for _ in range(3000):
         journals = list(bundle.parent.rglob("*.partial.jsonl"))
