@@ -4,8 +4,8 @@
 
 Every artifact of every model (fp32 and int8, ONNX Runtime and OpenVINO) is profiled operator by
 operator, in turns with inferences that are not profiled. Printed are a plain inference, what the
-layers, the call and what is between the layers take of it, their sum, and the mapped share of the
-layers' time.
+layers, the call and what is between layers take of it, what they would add up to if the layers
+were not scaled to fit into it, and the mapped share of the layers' time.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each artifact")
     arguments = parser.parse_args()
     options = SessionOptions(threads=arguments.threads)
-    heads = ("layers", "call", "between", "sum", "mapped")
-    print(f"{'artifact':44} {'ms':>8}" + "".join(f"{head:>8}" for head in heads))
+    heads = ("layers", "call", "between", "unscaled", "mapped")
+    print(f"{'artifact':44} {'ms':>8}" + "".join(f"{head:>9}" for head in heads))
     with ExitStack() as stack:
         folder = arguments.bundles
         if folder is None:
@@ -52,11 +52,12 @@ def main() -> None:
                 if found is None:
                     continue
                 parts = (found.layers_ns, found.call_ns, found.between_ns)
-                shares = [part / found.plain_ns for part in (*parts, sum(parts))]
+                unscaled = sum(parts) + found.layers_ns * (1 / found.scale - 1)
+                shares = [part / found.plain_ns for part in (*parts, unscaled)]
                 print(
                     f"{name + ' ' + artifact.id:44} {found.plain_ns / 1e6:8.3f}"
-                    + "".join(f"{share:8.3f}" for share in shares)
-                    + f"{found.mapped:8.1%}"
+                    + "".join(f"{share:9.3f}" for share in shares)
+                    + f"{found.mapped:9.1%}"
                 )
 
 

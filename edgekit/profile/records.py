@@ -189,6 +189,8 @@ class LayerTimes(_Record):
         plain_ns: of whole inferences without it, in turns with the former.
         profiler_ns: what profiling adds to the time of each operator, in the mean; already taken
             off.
+        scale: what the layers were multiplied by after that, where they took longer than a plain
+            inference leaves them: profiling pushes small models out of the caches.
         call_ns: what is around the operators whatever these are: Python, the binding, inputs and
             outputs, and what the engine does once; 0 where that is not known.
         between_ns: what the engine does between operators (dispatch, shapes, memory), where their
@@ -200,6 +202,7 @@ class LayerTimes(_Record):
     inference_ns: float
     plain_ns: float
     profiler_ns: float = 0.0
+    scale: float = 1.0
     call_ns: float = 0.0
     between_ns: float = 0.0
     runs: int
@@ -208,6 +211,11 @@ class LayerTimes(_Record):
     def layers_ns(self) -> float:
         """Of all operators together."""
         return sum(layer.ns for layer in self.layers)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether their times were scaled by more than measuring them varies."""
+        return self.scale < 0.95
 
     @property
     def mapped(self) -> float:

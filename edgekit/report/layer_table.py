@@ -96,4 +96,8 @@ def _words(times: LayerTimes) -> str:
         told += f" Profiling makes it take {slower:.1f} times as long."
     if times.profiler_ns > 500:
         told += f" Taken off each layer: {times.profiler_ns / 1e3:.1f} us of profiling."
+    if times.scaled:
+        told += (
+            f" Their times are scaled by {times.scale:.2f}, to fit into an inference without it."
+        )
     return told

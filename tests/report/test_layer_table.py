@@ -55,11 +55,13 @@ def test_what_each_achieved_stands_beside_what_the_machine_could() -> None:
 def test_what_profiling_costs_is_said_where_it_matters() -> None:
     calm = LayerTimes(layers=_layers(1), inference_ns=1000, plain_ns=1000, runs=9)
     assert "Profiling" not in _printed(calm)
+    assert "scaled" not in _printed(calm)
     heavy = LayerTimes(layers=_layers(1), inference_ns=3000, plain_ns=1000, call_ns=500,
-                       profiler_ns=700, runs=9)  # fmt: skip
+                       profiler_ns=700, scale=0.8, runs=9)  # fmt: skip
     text = " ".join(_printed(heavy).split())
     assert "Profiling makes it take 3.0 times as long" in text
     assert "Taken off each layer: 0.7 us" in text
+    assert "scaled by 0.80, to fit" in text
 
 
 def test_peaks_of_a_busy_machine_are_told_to_be_too_low() -> None:

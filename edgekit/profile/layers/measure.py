@@ -65,8 +65,10 @@ def measure_layers(
     # What its profiling writes of an operator is in part inside the operator's own time.
     times = np.maximum(sides.layers_ns - empty.inside * sides.after_ns, 0.0)
     profiled_ns = float((sides.layers_ns - times).sum()) / max(1, len(times))
+    scale = 1.0
     if times.sum() > inside_ns:  # it also pushes the model out of the caches
-        times *= inside_ns / times.sum()
+        scale = inside_ns / float(times.sum())
+        times *= scale
     mapped = map_modules(timings.executed, timings.graph, notes)
     return LayerTimes(
         layers=tuple(
@@ -75,6 +77,7 @@ def measure_layers(
         inference_ns=sides.whole_ns,
         plain_ns=sides.plain_ns,
         profiler_ns=profiled_ns,
+        scale=scale,
         call_ns=call_ns,
         between_ns=max(0.0, inside_ns - float(times.sum())),
         runs=timings.runs,

@@ -72,7 +72,7 @@ def _artifact(view: View, result: Result, *, opened: bool) -> str:
 
 def _accounts(times: LayerTimes) -> str:
     """How much of an inference the layers account for."""
-    inside = sum(layer.ns for layer in times.layers)
+    inside = times.layers_ns
     told = f"{len(times.layers)} layers, {inside / 1e6:.3f} ms of {times.plain_ns / 1e6:.3f} ms"
     slower = max(times.inference_ns / times.plain_ns - 1, 0.0) if times.plain_ns else 0.0
     share = inside / times.plain_ns if times.plain_ns else 0.0
@@ -81,7 +81,8 @@ def _accounts(times: LayerTimes) -> str:
         told += f", the call {times.call_ns / 1e6:.3f} ms"
     if times.call_ns and times.between_ns:
         told += f", between the layers {times.between_ns / 1e6:.3f} ms"
-    return f"{told}; with profiling on it took {slower:.0%} longer"
+    told += f"; with profiling on it took {slower:.0%} longer"
+    return told + (f", so the layers are scaled by {times.scale:.2f}" if times.scaled else "")
 
 
 def _table(

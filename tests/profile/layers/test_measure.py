@@ -68,6 +68,8 @@ def test_the_layers_the_call_and_what_is_between_make_up_the_inference(
     parts = measured.layers_ns + measured.call_ns + measured.between_ns
     assert parts == pytest.approx(measured.plain_ns)
     assert min(measured.layers_ns, measured.call_ns) > 0
+    assert 0 < measured.scale <= 1
+    assert measured.scale == 1 or measured.between_ns == pytest.approx(0, abs=1e-3)
 
 
 def test_the_work_of_the_convolutions_is_known(measured: LayerTimes) -> None:
