@@ -47,8 +47,9 @@ def test_what_the_shadow_computes_is_compared_and_never_answered(
     async def test() -> None:
         folder = _versions(scales, tmp_path, 1, 2)
         async with started(folder, SHADOWED) as repository:
-            assert {await factor(repository, "scale") for _ in range(10)} == {1}
-            comparison = await _compared(repository, 10)
+            for sent in range(1, 11):  # one by one: a shadow that is behind is left out
+                assert await factor(repository, "scale") == 1
+                comparison = await _compared(repository, sent)
             assert comparison.identical == 0
             close = comparison.outputs["y"]
             assert close.max_abs == 1  # 2 x 1 instead of 1

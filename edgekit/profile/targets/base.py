@@ -63,7 +63,7 @@ class Until:
     at_most: float | None = None
 
     def reached(self, queries: int, elapsed: int) -> bool:
-        """Whether it may end after so many queries and nanoseconds."""
+        """Whether it may end after so many queries, and nanoseconds from when the first was due."""
         if self.at_most is not None and elapsed >= self.at_most * 1e9:
             return True
         return queries >= self.queries and elapsed >= self.seconds * 1e9

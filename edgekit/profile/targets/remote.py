@@ -109,8 +109,9 @@ class Remote(Target):
         while not until.reached(len(due), elapsed):
             due.append(time.perf_counter_ns() - start)
             reason = await self._query(samples)
-            elapsed = time.perf_counter_ns() - start
-            done.append(UNANSWERED if reason else elapsed)
+            answered = time.perf_counter_ns() - start
+            elapsed = answered - due[0]
+            done.append(UNANSWERED if reason else answered)
             if reason:
                 dropped[reason] += 1
                 await asyncio.sleep(min(0.001 * len(due), 0.1))  # it refuses faster than it answers

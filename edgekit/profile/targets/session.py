@@ -89,8 +89,8 @@ class SessionTarget(Target):
             while not until.reached(len(done), elapsed):
                 due.append(clock.now() - start)
                 ask()
-                elapsed = clock.now() - start
-                done.append(elapsed)
+                done.append(clock.now() - start)
+                elapsed = done[-1] - due[0]
         return _run(due, done, samples=samples)
 
     def open_loop(self, due: Nanoseconds, give_up: GiveUp | None = None) -> Run:

@@ -36,6 +36,7 @@ def target(request: pytest.FixtureRequest, served: Served) -> Iterator[Remote]:
 def test_a_closed_loop_sends_when_the_last_is_answered(target: Remote) -> None:
     run = target.closed_loop(Until(seconds=0.05, queries=20))
     assert run.latencies.size == run.queries >= 20
+    assert run.seconds >= 0.05
     assert (run.due[1:] >= run.done[:-1]).all()
 
 

@@ -56,6 +56,28 @@ def test_a_closed_loop_sends_when_the_last_is_answered() -> None:
     assert run.seconds == 0.01
 
 
+class Stalls(ManualClock):
+    """Two milliseconds go by after it was first read: others had the processor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first = self.time
+
+    def now(self) -> int:
+        read = self.time
+        if read == self._first:
+            self.time += 2 * MS
+        return read
+
+
+def test_a_closed_loop_lasts_from_its_first_query_on_not_from_what_was_before() -> None:
+    clock = Stalls()
+    target = SessionTarget([Known(clock, 2 * MS)], _feeds, batch=1, clock=clock)
+    run = target.closed_loop(Until(seconds=0.01, queries=3))
+    assert run.due[0] == 2 * MS
+    assert run.seconds == 0.01
+
+
 def test_an_open_loop_counts_latency_from_when_a_query_was_due() -> None:
     _, target = _known(10 * MS)
     run = target.open_loop(np.array([0, MS, 2 * MS, 50 * MS]))
