@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 
 from edgekit.runtimes import SessionOptions
@@ -52,7 +53,7 @@ def main() -> None:
                 if found is None:
                     continue
                 parts = (found.layers_ns, found.call_ns, found.between_ns)
-                unscaled = sum(parts) + found.layers_ns * (1 / found.scale - 1)
+                unscaled = sum(parts[1:]) + (found.layers_ns / found.scale if found.scale else inf)
                 shares = [part / found.plain_ns for part in (*parts, unscaled)]
                 print(
                     f"{name + ' ' + artifact.id:44} {found.plain_ns / 1e6:8.3f}"
