@@ -51,18 +51,14 @@ def url(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def replicas() -> set[int]:
     """Process ids of the replicas of this test's cluster."""
-    names = {child.pid: " ".join(child.cmdline()) for child in _descendants()}
-    return {pid for pid, name in names.items() if "ServeReplica:edgekit" in name}
-
-
-def _descendants() -> list[psutil.Process]:
-    found = []
+    found = set()
     for child in psutil.Process().children(recursive=True):
         try:
-            child.cmdline()
-        except psutil.NoSuchProcess:
+            name = " ".join(child.cmdline())
+        except psutil.NoSuchProcess:  # nor a zombie: what was killed is one for a moment
             continue
-        found.append(child)
+        if "ServeReplica:edgekit" in name:
+            found.add(child.pid)
     return found
 
 
