@@ -228,14 +228,17 @@ def _empty(name: str, threads: int | None, sides: _Sides) -> _Empty:
     if few.after_ns.any():
         inside = max(0.0, float((few.layers_ns.mean() - each) / few.after_ns.mean()))
         if operators > _CHAIN:
-            alike = sides.profiling_ns / max(1.0, few.profiling_ns)
-            alike = np.clip(round(alike), 1, -(-2 * operators // _CHAIN))
-            beside = _measured(name, threads, _CHAIN * int(alike)).call_ns - one.call_ns
+            # No fewer than there are: the machine may have been slower when it had the few.
+            fewest = round(operators / _CHAIN)
+            alike = round(sides.profiling_ns / max(1.0, few.profiling_ns))
+            times = min(max(fewest, alike), 2 * fewest)
+            beside = _measured(name, threads, _CHAIN * times).call_ns - one.call_ns
     return _Empty(max(0.0, alone - each), each, one.call_ns, max(0.0, beside), inside)
 
 
 @cache
 def _few(name: str, threads: int | None) -> tuple[_Sides, _Sides]:
+    """Of one operator, and of a few."""
     return _measured(name, threads, 1), _measured(name, threads, _CHAIN)
 
 

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
 from edgekit.runtimes import SessionOptions
 from edgekit.runtimes.timer import open_timer
-from onnx import TensorProto, helper
 
 from edgekit import runtimes, zoo
 from edgekit.bundle import Bundle
@@ -21,6 +19,7 @@ from edgekit.profile.records import LayerTimes
 from edgekit.spec import Feeds
 from edgekit.targets import parse_targets
 from edgekit.verify import Reference
+from tests.compress.graphs import model_of, node
 from tests.conftest import batches
 
 FEEDS = {"image": next(batches())["image"]}
@@ -85,7 +84,9 @@ def test_the_work_of_the_convolutions_is_known(measured: LayerTimes) -> None:
 
 def test_what_profiling_pushes_out_of_the_caches_is_not_the_calls(tmp_path: Path) -> None:
     """Around a thousand operators it adds fifty times what it adds around a hundred."""
-    path, runtime = _thousand_operators(tmp_path / "many.onnx"), runtimes.require("onnxruntime")
+    path, runtime = tmp_path / "many.onnx", runtimes.require("onnxruntime")
+    nodes = [node("Sigmoid", [f"x{i}"], [f"x{i + 1}"]) for i in range(1000)]
+    ir.save(model_of(nodes, {}, {"x0": [1, 256]}, ["x1000"]), path)
     feeds = {"x0": np.ones((1, 256), np.float32)}
     with runtime.load(path, OPTIONS) as session:
         # Other work beside pushes things out of the caches, too.
@@ -94,15 +95,6 @@ def test_what_profiling_pushes_out_of_the_caches_is_not_the_calls(tmp_path: Path
             for _ in range(8)
         )
         assert any(one.call_ns < 0.12 * one.plain_ns for one in found)
-
-
-def _thousand_operators(path: Path) -> Path:
-    nodes = [helper.make_node("Sigmoid", [f"x{i}"], [f"x{i + 1}"]) for i in range(1000)]
-    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=[1, 256])
-    graph = helper.make_graph(nodes, "many", [value("x0")], [value("x1000")])
-    imports = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
-    return path
 
 
 @pytest.mark.parametrize("name", NAMES)
